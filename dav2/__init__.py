@@ -1,0 +1,1 @@
+"""Depth Anything V2: the science, free of any orchestration."""

@@ -1,0 +1,1 @@
+"""Batched inference that turns photographs into labels."""

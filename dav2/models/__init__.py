@@ -1,0 +1,1 @@
+"""Encoders, the DPT head and their checkpoints."""

@@ -1,0 +1,1 @@
+"""Procedural scenes of the built-in data, in published layouts."""

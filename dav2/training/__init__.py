@@ -1,0 +1,1 @@
+"""Lightning modules and data: the only place that imports lightning."""

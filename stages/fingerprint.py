@@ -1,0 +1,54 @@
+"""Names a stage's work by what decides its bytes: parameters, inputs and code."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stages.imports import closure
+
+WORK = Path(".work")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns 16 hexadecimal digits of a hash over JSON-able parts."""
+    text = json.dumps(parts, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_fingerprint(modules: Iterable[str], root: Path = Path()) -> str:
+    """Returns a fingerprint of modules and of all they import from this project.
+
+    Hashes syntax trees without docstrings: neither a comment nor a reformatting changes it.
+
+    Args:
+        modules: Dotted names, as `dav2.labeling.labeler`.
+        root: Folder that holds the packages.
+    """
+    return fingerprint([[name, _tree(path)] for name, path in closure(modules, root).items()])
+
+
+def work_folder(stage: str, mark: str) -> Path:
+    """Returns the folder of a stage's unfinished work, `.work/<stage>/<fingerprint>`, created."""
+    folder = WORK / stage / mark
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tree(path: Path) -> str:
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # A string that stands as a statement of its own documents and decides nothing.
+            node.body = [entry for entry in node.body if not _is_text(entry)] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
