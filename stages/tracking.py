@@ -1,0 +1,295 @@
+"""Records a stage's run in MLflow, and its time and memory in `.work/runs.jsonl`."""
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import BaseModel
+
+from stages.digests import LOCK, dvc_digest
+
+EXPERIMENT = "depth"
+RUNS = Path(".work/runs.jsonl")
+FACTS = Path(".work/run_facts.js")
+
+_FLUSH_AT = 500
+_FLUSH_AFTER_S = 15.0
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """The MLflow run of one stage; on the other ranks of a distributed run it records nothing.
+
+    Metrics are gathered and sent in batches. A tracking server that fails later than the start of
+    the run costs the record, never the work: what could not be sent is logged as an error.
+    """
+
+    def __init__(self, client: Any | None = None, run_id: str = "") -> None:
+        self.run_id = run_id
+        """MLflow's id; empty where nothing is recorded."""
+        self._client = client
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._sent_s = time.monotonic()
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Records numbers at a step; names may hold slashes, as in `val/delta1`."""
+        now_ms = int(time.time() * 1000)
+        self._waiting += [(name, float(value), now_ms, step) for name, value in metrics.items()]
+        if len(self._waiting) >= _FLUSH_AT or time.monotonic() - self._sent_s > _FLUSH_AFTER_S:
+            self._flush()
+
+    def log_picture(self, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Keeps a picture as `name` (`validation.png`) among the run's files."""
+        if self._client is not None:
+            self._client.log_image(self.run_id, picture, artifact_file=name)
+
+    def log_file(self, path: Path) -> None:
+        """Keeps a copy of a file or a folder among the run's files."""
+        if self._client is not None:
+            self._client.log_artifact(self.run_id, str(path))
+
+    def finish(self, status: str) -> None:
+        """Sends what waits and closes the run as `FINISHED` or `FAILED`."""
+        self._flush()
+        if self._client is not None:
+            with _kept_going("close the run"):
+                self._client.set_terminated(self.run_id, status)
+
+    def _flush(self) -> None:
+        self._sent_s = time.monotonic()
+        if self._client is None:
+            self._waiting.clear()
+            return
+        while self._waiting:
+            from mlflow.entities import Metric
+
+            batch = [Metric(*entry) for entry in self._waiting[:1000]]
+            with _kept_going(f"record {len(self._waiting)} numbers"):
+                self._client.log_batch(self.run_id, metrics=batch)
+                del self._waiting[:1000]
+                continue
+            return  # they wait for the next attempt
+
+
+@contextmanager
+def tracked(
+    stage: str,
+    params: BaseModel,
+    *,
+    inputs: Mapping[str, Path],
+    outputs: Sequence[Path] = (),
+) -> Iterator[Run]:
+    """Records what happens in the block as one MLflow run and one line of `.work/runs.jsonl`.
+
+    The store is `MLFLOW_TRACKING_URI`, or `mlflow.db` in the project's root. Where `dvc` runs the
+    stage, the run carries the stage's full name (`train_student@vit128x6-pseudo`). A block that
+    raises leaves a run marked FAILED. On ranks other than zero nothing is recorded.
+
+    Args:
+        stage: Name of the stage's module.
+        params: Its parameters; nested ones get dotted names.
+        inputs: Files and folders it reads, by a word for what they are; recorded with DVC's hash.
+        outputs: Files and folders it writes; their hashes are recorded when the block succeeds.
+
+    Raises:
+        FileNotFoundError: If an input does not exist.
+    """
+    if not _is_first_rank():
+        yield Run()
+        return
+    with recorded(stage) as facts:
+        run = _start(_address(stage), params, inputs)
+        facts["run_id"] = run.run_id
+        status = "FAILED"
+        try:
+            yield run
+            _tag_outputs(run, outputs)
+            status = "FINISHED"
+        finally:
+            run.finish(status)
+
+
+@contextmanager
+def recorded(stage: str) -> Iterator[dict[str, Any]]:
+    """Appends a line to `.work/runs.jsonl` about the block: status, seconds, memory, device.
+
+    For stages without an MLflow run. Also rewrites `.work/run_facts.js`, which the report shows.
+
+    Args:
+        stage: Name of the stage's module.
+
+    Yields:
+        Further facts of the line; the block may add some.
+    """
+    facts: dict[str, Any] = {"run_id": None}
+    started = datetime.now(UTC)
+    begin_s = time.monotonic()
+    status = "FAILED"
+    try:
+        yield facts
+        status = "FINISHED"
+    finally:
+        _append_facts(
+            {
+                "stage": _address(stage),
+                "status": status,
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - begin_s, 2),
+                "peak_rss_mb": round(_peak_rss_mb()),
+                **_device(),
+                **facts,
+            }
+        )
+
+
+def tracking_uri() -> str:
+    """Returns the address of the MLflow store: `MLFLOW_TRACKING_URI` or the project's database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
+
+
+def _start(address: str, params: BaseModel, inputs: Mapping[str, Path]) -> Run:
+    digests = {name: (path, dvc_digest(path)) for name, path in sorted(inputs.items())}
+    client, experiment_id = _connect()
+    from mlflow.entities import Param
+
+    run = client.create_run(experiment_id, run_name=address, tags=_tags(address))
+    values = [Param(name, str(value)) for name, value in _flat(params.model_dump(mode="json"))]
+    for first in range(0, len(values), 100):
+        client.log_batch(run.info.run_id, params=values[first : first + 100])
+    client.log_inputs(
+        run.info.run_id,
+        [_dataset(name, path, digest) for name, (path, digest) in digests.items()],
+    )
+    return Run(client, run.info.run_id)
+
+
+def _connect() -> tuple[Any, str]:
+    """Returns a client and the experiment; the first process of a project creates the database."""
+    # Before the import: MLflow reads them once.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uri = tracking_uri()
+    with _locked(_root() / ".work" / "mlflow.lock"):  # parallel creation fails in SQLite
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            return client, experiment.experiment_id
+        place = (_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+def _dataset(name: str, path: Path, digest: str) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": path.as_posix()})
+    dataset = Dataset(path.as_posix(), digest, source_type="local", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", name)])
+
+
+def _tags(address: str) -> dict[str, str]:
+    tags = {"dvc.stage": address}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    if commit.returncode == 0:
+        tags |= {
+            "git.commit": commit.stdout.strip(),
+            "mlflow.source.git.commit": commit.stdout[:40],
+        }
+    if LOCK.is_file():
+        tags["dvc.lock.md5"] = dvc_digest(LOCK)
+    return tags
+
+
+def _tag_outputs(run: Run, outputs: Sequence[Path]) -> None:
+    if run._client is not None:
+        for path in outputs:
+            with _kept_going(f"record the hash of {path}"):
+                run._client.set_tag(run.run_id, f"dvc.out.{path.as_posix()}", dvc_digest(path))
+
+
+@contextmanager
+def _kept_going(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        logger.error("MLflow could not %s: %s", what, str(error).partition("\n")[0])
+
+
+def _append_facts(facts: dict[str, Any]) -> None:
+    with _locked(RUNS.with_suffix(".lock")):
+        with RUNS.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(facts, sort_keys=True) + "\n")
+        last = {}
+        for line in RUNS.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            last[entry["stage"]] = entry
+        text = json.dumps(list(last.values()), sort_keys=True, indent=1).replace("<", "\\u003c")
+        part = FACTS.with_suffix(".part")
+        part.write_text(f"window.runFacts = {text};\n", encoding="utf-8")
+        part.replace(FACTS)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # freed when the file closes, also by SIGKILL
+        yield
+
+
+def _root() -> Path:
+    """Returns the project's root; `dvc exp run --temp` works in a copy below its `.dvc/tmp`."""
+    here = Path.cwd()
+    return here if ".dvc" not in here.parts else Path(*here.parts[: here.parts.index(".dvc")])
+
+
+def _address(stage: str) -> str:
+    address = os.environ.get("DVC_STAGE", stage)
+    return address if address.split("@")[0] == stage else stage
+
+
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _peak_rss_mb() -> float:
+    """Returns the largest resident size of this process or of one finished child, megabytes."""
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kibibytes here
+
+
+def _device() -> dict[str, Any]:
+    torch: Any = sys.modules.get("torch")  # who did not import it used no accelerator
+    if torch is None or not torch.cuda.is_initialized():
+        return {"device": "cpu"}
+    peak_mb = torch.cuda.max_memory_allocated() / 1e6
+    return {"device": torch.cuda.get_device_name(), "peak_gpu_mb": round(peak_mb)}

@@ -1,0 +1,163 @@
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from stages import tracking
+from stages.digests import dvc_digest
+from stages.tracking import recorded, tracked
+
+
+class Inner(BaseModel):
+    rate: float
+
+
+class Settings(BaseModel):
+    steps: int
+    inner: Inner
+
+
+SETTINGS = Settings(steps=3, inner=Inner(rate=0.5))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "labelled.parquet").write_bytes(b"abc")
+    return tmp_path
+
+
+def the_run(project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
+def test_a_run_holds_parameters_metrics_inputs_and_files(project, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train_student@vit-pseudo")
+    inputs = {"labelled": Path("labelled.parquet")}
+    with tracked("train_student", SETTINGS, inputs=inputs, outputs=[Path("out.json")]) as run:
+        for step in range(3):
+            run.log_metrics({"val/delta1": 0.5 + step / 10}, step=step)
+        run.log_picture("validation.png", np.zeros((4, 5, 3), np.uint8))
+        run.log_file(Path("labelled.parquet"))
+        Path("out.json").write_text("{}")
+    client, seen = the_run(project)
+    assert seen.info.status == "FINISHED"
+    assert seen.info.run_name == "train_student@vit-pseudo"
+    assert seen.data.params == {"steps": "3", "inner.rate": "0.5"}
+    history = client.get_metric_history(seen.info.run_id, "val/delta1")
+    assert [(metric.step, metric.value) for metric in history] == [(0, 0.5), (1, 0.6), (2, 0.7)]
+    (dataset,) = seen.inputs.dataset_inputs
+    assert dataset.dataset.digest == dvc_digest(Path("labelled.parquet"))
+    assert dataset.dataset.name == "labelled.parquet"
+    assert seen.data.tags["dvc.out.out.json"] == dvc_digest(Path("out.json"))
+    names = {file.path for file in client.list_artifacts(seen.info.run_id)}
+    assert names == {"validation.png", "labelled.parquet"}
+    assert (project / "mlruns").is_dir()
+
+
+def test_a_block_that_raises_leaves_a_failed_run_and_a_line(project):
+    def fail():
+        with tracked("train_teacher", SETTINGS, inputs={}) as run:
+            run.log_metrics({"loss": 1.0}, step=1)
+            raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        fail()
+    _, seen = the_run(project)
+    assert seen.info.status == "FAILED"
+    assert seen.data.metrics == {"loss": 1.0}
+    (line,) = tracking.RUNS.read_text().splitlines()
+    facts = json.loads(line)
+    assert (facts["stage"], facts["status"]) == ("train_teacher", "FAILED")
+    assert facts["run_id"] == seen.info.run_id
+    assert facts["peak_rss_mb"] > 10
+
+
+def test_a_missing_input_stops_before_a_run_exists(project):
+    with (
+        pytest.raises(FileNotFoundError, match="nothing there"),
+        tracked("train_teacher", SETTINGS, inputs={"labelled": Path("absent")}),
+    ):
+        pass
+    assert not (project / "mlflow.db").exists()
+
+
+def test_other_ranks_record_nothing(project, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with tracked("train_teacher", SETTINGS, inputs={}) as run:
+        run.log_metrics({"loss": 1.0})
+        run.log_picture("p.png", np.zeros((4, 5, 3), np.uint8))
+        run.log_file(Path("labelled.parquet"))
+    assert sorted(path.name for path in project.iterdir()) == ["labelled.parquet"]
+
+
+def test_a_lost_store_costs_the_record_and_not_the_work(project, caplog):
+    with tracked("train_teacher", SETTINGS, inputs={}) as run:
+        database = sqlite3.connect(project / "mlflow.db")
+        database.execute("DROP TABLE metrics")
+        database.commit()
+        run.log_metrics({"loss": 1.0})
+        finished = True
+    assert finished
+    assert "MLflow could not record 1 numbers" in caplog.text
+
+
+def test_facts_keep_the_last_run_of_each_stage(project, monkeypatch):
+    for address in ("ingest@a", "ingest@b", "ingest@a"):
+        monkeypatch.setenv("DVC_STAGE", address)
+        with recorded("ingest") as facts:
+            facts["images"] = 7
+    assert len(tracking.RUNS.read_text().splitlines()) == 3
+    text = tracking.FACTS.read_text()
+    assert text.startswith("window.runFacts = ")
+    entries = json.loads(text.removeprefix("window.runFacts = ").removesuffix(";\n"))
+    assert [entry["stage"] for entry in entries] == ["ingest@a", "ingest@b"]
+    assert entries[0]["images"] == 7
+
+
+def test_a_stage_called_inside_another_keeps_its_own_name(project, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "evaluate@teacher")
+    with recorded("ingest"):
+        pass
+    assert json.loads(tracking.RUNS.read_text())["stage"] == "ingest"
+
+
+def test_a_temporary_experiment_writes_to_the_projects_store(project, monkeypatch):
+    copy = project / ".dvc" / "tmp" / "exps" / "x"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    assert tracking.tracking_uri() == f"sqlite:///{project / 'mlflow.db'}"
+
+
+def test_a_stated_store_is_used(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://tracking.example")
+    assert tracking.tracking_uri() == "https://tracking.example"
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_all_get_a_run(project):
+    code = (
+        "from pydantic import BaseModel\n"
+        "from stages.tracking import tracked\n"
+        "class P(BaseModel):\n    a: int = 1\n"
+        "with tracked('x', P(), inputs={}) as run:\n    run.log_metrics({'m': 1.0})\n"
+    )
+    root = Path(tracking.__file__).parents[1]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=project, env={"PYTHONPATH": str(root)})
+        for _ in range(3)
+    ]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert len(tracking.RUNS.read_text().splitlines()) == 3
