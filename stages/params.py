@@ -47,7 +47,9 @@ def validate(content: Any, model: type[P], *, where: str) -> P:
         # Through JSON, so that a YAML list may fill a strict tuple.
         return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        raise ValueError("; ".join(_describe(where, problem) for problem in error.errors())) from None
+        raise ValueError(
+            "; ".join(_describe(where, problem) for problem in error.errors())
+        ) from None
 
 
 def read_document(path: Path = PARAMS_FILE) -> Any:

@@ -8,9 +8,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ class Run:
         """Sends what waits and closes the run as `FINISHED` or `FAILED`."""
         self._flush()
         if self._client is not None:
-            with _kept_going("close the run"):
-                self._client.set_terminated(self.run_id, status)
+            _attempted("close the run", partial(self._client.set_terminated, self.run_id, status))
 
     def _flush(self) -> None:
         self._sent_s = time.monotonic()
@@ -77,11 +77,10 @@ class Run:
             from mlflow.entities import Metric
 
             batch = [Metric(*entry) for entry in self._waiting[:1000]]
-            with _kept_going(f"record {len(self._waiting)} numbers"):
-                self._client.log_batch(self.run_id, metrics=batch)
-                del self._waiting[:1000]
-                continue
-            return  # they wait for the next attempt
+            send = partial(self._client.log_batch, self.run_id, metrics=batch)
+            if not _attempted(f"record {len(self._waiting)} numbers", send):
+                return  # they wait for the next attempt
+            del self._waiting[:1000]
 
 
 @contextmanager
@@ -219,18 +218,20 @@ def _tags(address: str) -> dict[str, str]:
 def _tag_outputs(run: Run, outputs: Sequence[Path]) -> None:
     if run._client is not None:
         for path in outputs:
-            with _kept_going(f"record the hash of {path}"):
-                run._client.set_tag(run.run_id, f"dvc.out.{path.as_posix()}", dvc_digest(path))
+            name = f"dvc.out.{path.as_posix()}"
+            send = partial(run._client.set_tag, run.run_id, name, dvc_digest(path))
+            _attempted(f"record the hash of {path}", send)
 
 
-@contextmanager
-def _kept_going(what: str) -> Iterator[None]:
+def _attempted(what: str, send: Callable[[], Any]) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        send()
     except MlflowException as error:
         logger.error("MLflow could not %s: %s", what, str(error).partition("\n")[0])
+        return False
+    return True
 
 
 def _append_facts(facts: dict[str, Any]) -> None:

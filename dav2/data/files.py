@@ -15,9 +15,9 @@ from typing import Any
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a name beside `path` to write a file or a folder to; renames it to `path` on success.
 
-    What was written is flushed to disk before the rename, and the rename itself is flushed after it.
-    An existing `path` is replaced. When the block raises, what was written is removed and `path` is
-    left as it was.
+    What was written is flushed to disk before the rename, the rename itself after it. An existing
+    `path` is replaced. When the block raises, what was written is removed and `path` is left as it
+    was.
 
     Args:
         path: The file or folder to produce. Its parent is created.

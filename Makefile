@@ -1,0 +1,70 @@
+# `make help` lists what there is. Nothing is needed beforehand but Python >= 3.11, git and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# No telemetry, from any tool.
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help install repro test check deps experiment ui doctor gc soak bench clean lock
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## Create .venv and install what requirements.lock pins
+
+$(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --no-deps --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+repro: install  ## Rebuild what changed, from raw data to the report
+	dvc repro
+	@echo "Report: file://$(CURDIR)/reports/index.html"
+
+test: install  ## All tests but those that need a GPU
+	pytest -m "not gpu and not soak" -q
+
+check: install  ## Format, lint, strict types, import contracts, code dependencies of dvc.yaml
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	$(RUN) -m stages.dependencies --check
+
+deps: install  ## Write the code dependencies of every stage into dvc.yaml
+	$(RUN) -m stages.dependencies
+
+experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml
+	@test -n "$(E)" || { echo "make experiment: expected E=experiments/<name>.yaml, got none"; exit 2; }
+	$(RUN) -m stages.experiment $(E)
+	dvc exp run --name $(basename $(notdir $(E)))
+
+ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
+	$(RUN) -m flows.ui
+
+doctor: install  ## Versions, devices, disk, and what a rebuild would run
+	$(RUN) -m stages.doctor
+
+gc: install  ## Remove work and cached data that nothing refers to any more
+	$(RUN) -m stages.collect_garbage
+
+soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
+	pytest -m soak tests/soak -q $(SOAK)
+
+bench: install  ## Speed and memory as ratios against a reference in the same run
+	$(RUN) -m benchmarks.run
+
+lock:  ## Resolve requirements.lock anew, in one go (needs uv)
+	uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
+
+clean:  ## Remove outputs and unfinished work; the cache and the environment stay
+	rm -rf data models reports .work

@@ -1,0 +1,73 @@
+"""The pipeline file agrees with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.dependencies import PIPELINE, main, modules_of, with_code_dependencies
+from stages.imports import closure
+
+STAGES = YAML(typ="safe").load(PIPELINE)["stages"]
+
+
+def definition(name: str) -> dict:
+    stage = STAGES[name]
+    return stage.get("do", stage)
+
+
+def module(name: str) -> str:
+    found = re.search(r"python -m stages\.(\w+)", definition(name)["cmd"])
+    assert found is not None
+    return found.group(1)
+
+
+def test_code_dependencies_are_those_that_make_deps_writes():
+    assert with_code_dependencies(PIPELINE.read_text()) == PIPELINE.read_text()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_cover_every_module_that_the_stage_imports(name: str):
+    needed = {path.as_posix() for path in closure([f"stages.{module(name)}"]).values()}
+    missing = needed - set(definition(name)["deps"])
+    assert not missing
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_stage_depends_on_a_folder_of_ours_or_persists(name: str):
+    ours = [dep for dep in definition(name)["deps"] if re.match(r"(dav2|stages)/", dep)]
+    assert ours
+    assert all(dep.endswith(".py") or Path(dep).is_file() for dep in ours)
+    assert "persist" not in str(definition(name)["outs"])
+
+
+def test_ingest_depends_on_the_one_reader_it_uses():
+    deps = definition("ingest")["deps"]
+    assert "dav2/data/${item.reader}.py" in deps
+    assert not {"dav2/data/hypersim.py", "dav2/data/folder.py"} & set(deps)
+    assert "dav2/data/images.py" in deps
+
+
+def test_modules_are_written_after_what_a_person_wrote():
+    text = (
+        "stages:\n  x:\n    cmd: python -m stages.params\n    deps:\n      - data/raw\n    outs:\n"
+    )
+    expected = text.replace("data/raw\n", "data/raw\n      - stages/params.py\n")
+    assert with_code_dependencies(text) == expected
+
+
+def test_a_stale_module_is_dropped():
+    text = "stages:\n  x:\n    cmd: python -m stages.params\n    deps:\n      - dav2/gone.py\n"
+    assert "gone" not in with_code_dependencies(text)
+
+
+def test_check_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stale = tmp_path / "dvc.yaml"
+    stale.write_text("stages:\n  x:\n    cmd: python -m stages.params\n    deps: []\n")
+    monkeypatch.setattr("stages.dependencies.PIPELINE", stale)
+    with pytest.raises(SystemExit, match="run `make deps`"):
+        main(check=True)
+    main(check=False)
+    assert modules_of("params") == ["stages/params.py"]
+    main(check=True)

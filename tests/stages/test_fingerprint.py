@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from stages.fingerprint import code_fingerprint, fingerprint, work_folder
+from stages.imports import closure
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A chain stages.a -> dav2.b -> dav2.data.open, whose one branch imports dav2.data.reader."""
+    files = {
+        "stages/a.py": '"""A."""\nfrom dav2 import b\nX = 1\n',
+        "dav2/b.py": "from dav2.data.open import f\nimport numpy\n",
+        "dav2/data/open.py": "def f():\n    from dav2.data.reader import g\n    return g\n",
+        "dav2/data/reader.py": "def g():\n    return 2\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_same_parts_same_mark_in_any_order_of_keys():
+    assert fingerprint({"a": 1, "b": 2}, "x") == fingerprint({"b": 2, "a": 1}, "x")
+    assert fingerprint("x") != fingerprint("y")
+    assert len(fingerprint("x")) == 16
+
+
+def test_closure_follows_imports_but_not_into_readers(project: Path):
+    assert list(closure(["stages.a"], project)) == ["dav2.b", "dav2.data.open", "stages.a"]
+
+
+def test_a_reader_named_itself_counts(project: Path):
+    assert list(closure(["dav2.data.reader"], project)) == ["dav2.data.reader"]
+
+
+def test_a_missing_module_is_named(project: Path):
+    with pytest.raises(FileNotFoundError, match=r"none\.py: expected the module dav2\.none"):
+        closure(["dav2.none"], project)
+
+
+def test_neither_comment_nor_docstring_changes_the_code_fingerprint(project: Path):
+    before = code_fingerprint(["stages.a"], project)
+    (project / "stages/a.py").write_text(
+        '"""Said better."""\n# and explained\nfrom dav2 import b\nX  =  1\n'
+    )
+    assert code_fingerprint(["stages.a"], project) == before
+
+
+def test_a_changed_value_anywhere_in_the_closure_changes_it(project: Path):
+    before = code_fingerprint(["stages.a"], project)
+    (project / "dav2/b.py").write_text("from dav2.data.open import f\nimport numpy\nY = 1\n")
+    assert code_fingerprint(["stages.a"], project) != before
+
+
+def test_work_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert work_folder("train", "abc").is_dir()
+    assert (tmp_path / ".work/train/abc").is_dir()
