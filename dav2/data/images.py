@@ -1,0 +1,158 @@
+"""Image files to upright RGB and back, refused by their header before any decoder runs.
+
+Axes: H height, W width (pixels, upright).
+"""
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused by default: a decompression bomb of 630 kB decodes to 324 MP."""
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.32, table 6: what turns the stored picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_END = b"IEND\xaeB`\x82"
+# What Pillow's plugins let through on damaged files, found by cutting and flipping bytes.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def decode_image(
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Returns an image file as upright RGB.
+
+    JPEG, PNG and WebP, told by their first bytes, whatever the name. EXIF orientation is applied; a
+    damaged EXIF block counts as none. Grey is repeated, CMYK converted, 16 bits are cut to the
+    upper 8, alpha is dropped (as OpenCV does, and with it the authors' code); of an animation the
+    first frame is read.
+
+    Args:
+        source: The file, or its bytes.
+        max_pixels: Largest accepted H x W, checked before anything is decoded.
+
+    Raises:
+        FileNotFoundError: If `source` is a path without a file.
+        ValueError: If it is no such image, too large, truncated or damaged.
+    """
+    where = "image bytes" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    picture = _open(data, where, max_pixels)
+    try:
+        picture.load()
+        if picture.format == "PNG" and _PNG_END not in data:
+            raise OSError("Pillow accepts a PNG whose last bytes are missing")
+    except _DAMAGE:
+        raise ValueError(
+            f"{where}: expected a whole {picture.format} image, "
+            f"got one of {len(data)} bytes that is truncated or damaged"
+        ) from None
+    return _to_rgb(_upright(picture))
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], *, quality: int) -> bytes:
+    """Returns an RGB image as a baseline JPEG (4:2:0) without metadata.
+
+    Args:
+        image: Upright RGB.
+        quality: 1 to 95 in libjpeg's scale.
+
+    Raises:
+        ValueError: If `quality` is outside 1 to 95.
+    """
+    if not 1 <= quality <= 95:
+        raise ValueError(f"encode_jpeg: expected quality 1 to 95, got {quality}")
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
+    return stream.getvalue()
+
+
+def _open(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
+    """Reads the header only. Pillow's own `open` is avoided: its limits are process-wide."""
+    opener: type[ImageFile.ImageFile]
+    if data.startswith(b"\xff\xd8\xff"):
+        opener = JpegImagePlugin.JpegImageFile
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        opener = PngImagePlugin.PngImageFile
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        # The plugin allocates the canvas while it opens the file.
+        _check_size(_webp_size(data, where), where, max_pixels)
+        opener = WebPImagePlugin.WebPImageFile
+    else:
+        got = f"{len(data)} bytes that start with {data[:8]!r}" if data else "an empty file"
+        raise ValueError(f"{where}: expected a JPEG, PNG or WebP image, got {got}")
+    try:
+        picture = opener(BytesIO(data))
+    except _DAMAGE:
+        raise ValueError(
+            f"{where}: expected a readable {opener.format} header, got a damaged one "
+            f"({len(data)} bytes)"
+        ) from None
+    _check_size(picture.size, where, max_pixels)
+    return picture
+
+
+def _check_size(size: tuple[int, int], where: str, max_pixels: int) -> None:
+    width, height = size
+    if not 0 < width * height <= max_pixels:
+        raise ValueError(
+            f"{where}: expected an image of 1 to {max_pixels} pixels, got {width} x {height}"
+        )
+
+
+def _webp_size(data: bytes, where: str) -> tuple[int, int]:
+    """Returns width and height by the WebP container specification (RFC 9649)."""
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X" and len(body) == 10:
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L" and len(body) >= 5:
+        packed = int.from_bytes(body[1:5], "little")
+        return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    if kind == b"VP8 " and len(body) == 10:
+        width, height = struct.unpack("<HH", body[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    raise ValueError(f"{where}: expected a readable WEBP header, got a damaged one")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(_ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+        grey = (np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if picture.mode == "P":
+        # Through RGBA, as the palette may hold its own transparency.
+        picture = picture.convert("RGBA")
+    return np.array(picture.convert("RGB"))  # a copy: torch warns of arrays that are read-only

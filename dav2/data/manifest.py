@@ -1,0 +1,155 @@
+"""The table that lists a source's samples: one row each, with what the gates need to know."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),  # unique over all sources
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),  # name of the reader
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("scene", pa.string(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),  # paths: POSIX, relative to the root
+        pa.field("depth", pa.string()),
+        pa.field("extra", pa.string(), nullable=False),  # a JSON list of paths
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),  # of image and depth
+        pa.field("content_hash", pa.string()),  # SHA-256 over the bytes of all files
+        pa.field("decoder", pa.string(), nullable=False),  # fingerprint of the reader's code
+        pa.field("brightness", pa.float64()),
+        pa.field("contrast", pa.float64()),
+        pa.field("sharpness", pa.float64()),
+        pa.field("valid_fraction", pa.float64()),
+        pa.field("sky_fraction", pa.float64()),
+        pa.field("nonfinite_fraction", pa.float64()),
+        pa.field("depth_p01_m", pa.float64()),
+        pa.field("depth_p50_m", pa.float64()),
+        pa.field("depth_p99_m", pa.float64()),
+        pa.field("depth_constant", pa.bool_()),
+        pa.field("reason", pa.string()),  # why quarantined; null: good
+    ]
+)
+"""Columns and types. `dav2.data.statistics` explains the measured ones; null: not known."""
+
+_ID_LENGTH = 200
+
+
+class ManifestWriter:
+    """Writes a manifest in parts, so that memory stays bounded; a context manager.
+
+    The same rows in the same parts give the same bytes. Rows come sorted by source and sample.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, MANIFEST_SCHEMA, compression="zstd")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def write(self, rows: list[Mapping[str, Any]]) -> None:
+        """Appends rows, each with every column of `MANIFEST_SCHEMA`."""
+        if rows:
+            self._writer.write_table(pa.Table.from_pylist(rows, MANIFEST_SCHEMA))
+
+
+def write_manifest(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a manifest sorted by source and sample; the same rows give the same bytes.
+
+    Args:
+        frame: Columns of `MANIFEST_SCHEMA`, in any order.
+        path: Parquet file; its parent must exist.
+
+    Raises:
+        ValueError: If columns are missing or unknown, or a sample is listed twice.
+    """
+    expected = MANIFEST_SCHEMA.names
+    if set(frame.columns) != set(expected):
+        wrong = sorted(set(frame.columns) ^ set(expected))
+        raise ValueError(
+            f"{path}: expected the manifest's columns, got missing or unknown {', '.join(wrong)}"
+        )
+    twice = frame["sample_id"][frame["sample_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{path}: expected each sample once, got {twice.iloc[0]} twice")
+    ordered = frame[expected].sort_values(["source", "sample_id"], kind="stable")
+    table = pa.Table.from_pandas(ordered, MANIFEST_SCHEMA, preserve_index=False)
+    # Without pandas' own metadata, which names its version.
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Returns a manifest's rows; missing numbers and texts are null.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a manifest.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a manifest, got nothing there")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid:
+        raise ValueError(f"{path}: expected a Parquet file, got another or a damaged one") from None
+    if table.schema.names != MANIFEST_SCHEMA.names:
+        raise ValueError(
+            f"{path}: expected the manifest's columns, got {', '.join(table.schema.names)}"
+        )
+    return table.to_pandas()
+
+
+def sample_ids(source: str, reader_ids: list[str]) -> list[str]:
+    """Returns names that are unique over all sources and fit a tar: `[A-Za-z0-9_-]`, at most 200.
+
+    `<source>-<reader's id>` with every other character replaced by an underscore. Names that would
+    meet or be too long end in 8 digits of a hash of the reader's id.
+
+    Args:
+        source: Name of the source, `[A-Za-z0-9_]+`: without a hyphen, so that sources cannot meet.
+        reader_ids: Names within the source, each once.
+
+    Raises:
+        ValueError: If the source's name has other characters, or a reader's id comes twice.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]+", source):
+        raise ValueError(f"source {source!r}: expected a name of letters, digits and underscores")
+    if len(set(reader_ids)) < len(reader_ids):
+        seen: set[str] = set()
+        twice = next(name for name in reader_ids if name in seen or seen.add(name))
+        raise ValueError(f"source {source}: expected each sample once, got {twice!r} twice")
+    plain = [f"{source}-" + re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in reader_ids]
+    count: dict[str, int] = {}
+    for name in plain:
+        count[name] = count.get(name, 0) + 1
+    return [
+        name if count[name] == 1 and len(name) <= _ID_LENGTH else _hashed(name, reader_id)
+        for name, reader_id in zip(plain, reader_ids, strict=True)
+    ]
+
+
+def extra_files(row_text: str) -> tuple[str, ...]:
+    """Returns the paths of a row's `extra` column."""
+    return tuple(json.loads(row_text))
+
+
+def _hashed(name: str, reader_id: str) -> str:
+    mark = hashlib.sha256(reader_id.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{name[: _ID_LENGTH - 9]}-{mark}"

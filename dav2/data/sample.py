@@ -1,0 +1,135 @@
+"""One image with its depth, and what every dataset reader must offer.
+
+Axes: H height, W width (pixels of the image as stored).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """Pinhole camera in pixels; the centre of the upper left pixel is (0.5, 0.5)."""
+
+    fx_px: float
+    fy_px: float
+    cx_px: float
+    cy_px: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthSample:
+    """One image and, where the dataset has it, its depth."""
+
+    sample_id: str
+    """Unique within the dataset; a POSIX path without suffix, or with it where that decides."""
+    dataset: str
+    scene: str
+    image: UInt8[np.ndarray, "H W 3"]
+    """Upright RGB."""
+    depth: Float32[np.ndarray, "H W"] | None
+    """Metres along the optical axis, +inf on sky; as the file held it where not `valid`, so it may
+    be NaN there. Where `scale_known` is False: metres up to one factor. None: unlabelled."""
+    valid: Bool[np.ndarray, "H W"] | None
+    """True where measured; sky counts as measured."""
+    sky: Bool[np.ndarray, "H W"] | None
+    """True where the source says sky; None where it does not tell."""
+    intrinsics: Intrinsics | None
+    scale_known: bool = True
+
+    def inverse_depth(self) -> Float32[np.ndarray, "H W"]:
+        """Returns 1/m: 0 on sky and where nothing was measured.
+
+        Raises:
+            ValueError: If the sample has no depth.
+        """
+        if self.depth is None or self.valid is None:
+            raise ValueError(f"{self.sample_id}: expected a sample with depth, got none")
+        near = self.valid if self.sky is None else self.valid & ~self.sky
+        inverse = np.zeros(self.depth.shape, np.float32)
+        np.divide(np.float32(1), self.depth, out=inverse, where=near)
+        return inverse
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFiles:
+    """The files of one sample: POSIX paths relative to the root of its dataset."""
+
+    sample_id: str
+    scene: str
+    image: str
+    depth: str | None = None
+    extra: tuple[str, ...] = ()
+    """Whatever else decides what is read: masks, camera tables, annotations."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads one dataset's own layout and does nothing else: no resizing, no scaling of values."""
+
+    def list_samples(self, split: str) -> list[SampleFiles]:
+        """Returns the samples of a split, sorted by id.
+
+        Raises:
+            FileNotFoundError: If the root or a list that must lie there is missing.
+            ValueError: If the dataset has no such split, or nothing is in it.
+        """
+        ...
+
+    def read(self, files: SampleFiles) -> DepthSample:
+        """Returns one sample.
+
+        Raises:
+            FileNotFoundError: If one of its files is missing.
+            ValueError: If one cannot be read or does not fit the others: file, expected, got.
+        """
+        ...
+
+    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the sample's image alone, upright RGB; raises as `read`."""
+        ...
+
+
+def check_measured(
+    depth: Float32[np.ndarray, "H W"],
+    valid: Bool[np.ndarray, "H W"],
+    *,
+    where: Path,
+) -> None:
+    """Refuses a depth map in which nothing was measured.
+
+    Args:
+        depth: Metres, as the file holds them.
+        valid: True where measured.
+        where: The depth file, for the message.
+
+    Raises:
+        ValueError: If no pixel is valid; says whether all are NaN, zero, or otherwise unusable.
+    """
+    if valid.any():
+        return
+    if np.isnan(depth).all():
+        got = "all NaN"
+    elif not depth.any():
+        got = "all zero"
+    else:
+        got = f"none of {depth.size} pixels valid"
+    raise ValueError(f"{where}: expected depth with at least one measured pixel, got {got}")
+
+
+def check_samples(samples: list[SampleFiles], *, where: Path, split: str) -> list[SampleFiles]:
+    """Returns `samples` sorted by id; raises `ValueError` if there are none."""
+    if not samples:
+        raise ValueError(f"{where}: expected samples of split {split!r}, got none")
+    return sorted(samples, key=lambda files: files.sample_id)
+
+
+def check_root(root: Path) -> None:
+    """Raises `FileNotFoundError` if a dataset's root is no folder that can be listed."""
+    if not root.is_dir():
+        got = "a file" if root.exists() else "nothing there"
+        raise FileNotFoundError(f"{root}: expected the folder of a dataset, got {got}")
