@@ -1,0 +1,177 @@
+"""Dense depth measures: worked values, invariance, masks, limits and degenerate predictions."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dav2.metrics.depth import Protocol, align, depth_errors, evaluated_pixels
+
+RELATIVE = Protocol(alignment="inverse_depth", crop="none", min_depth_m=0.1, max_depth_m=80.0)
+METRIC = Protocol(alignment="none", crop="none", min_depth_m=0.1, max_depth_m=80.0)
+
+
+def all_of(array):
+    return np.ones(array.shape, dtype=bool)
+
+
+def test_values_worked_out_by_hand():
+    pred = np.array([[2.0, 3.0, 10.0]])
+    depth = np.array([[2.0, 2.0, 5.0]])  # ratios 1, 1.5, 2
+    errors = depth_errors(pred, depth, pixels=all_of(depth))
+    assert errors["delta1"] == pytest.approx(1 / 3)  # below 1.25
+    assert errors["delta2"] == pytest.approx(2 / 3)  # below 1.5625
+    assert errors["delta3"] == pytest.approx(2 / 3)  # 1.953125 < 2
+    assert errors["abs_rel"] == pytest.approx((0 + 0.5 + 1) / 3)
+    assert errors["abs_rel_inverse"] == pytest.approx((0 + 1 / 3 + 1 / 2) / 3)
+    assert errors["rmse"] == pytest.approx(math.sqrt((0 + 1 + 25) / 3))
+    assert errors["log10"] == pytest.approx(math.log10(1.5 * 2) / 3)
+    logs = [0.0, math.log(1.5), math.log(2)]
+    mean = sum(logs) / 3
+    variance = sum(value**2 for value in logs) / 3 - mean**2
+    assert errors["silog"] == pytest.approx(100 * math.sqrt(variance))
+
+
+def test_a_perfect_prediction_has_no_error():
+    depth = np.array([[1.0, 2.0], [4.0, 8.0]])
+    aligned = align(3.0 / depth + 1, depth, pixels=all_of(depth), protocol=RELATIVE)
+    assert aligned.depth == pytest.approx(depth)
+    assert (aligned.scale, aligned.shift) == pytest.approx((1 / 3, -1 / 3))
+    errors = depth_errors(aligned.depth, depth, pixels=all_of(depth))
+    assert errors["delta1"] == 1.0
+    assert errors["abs_rel"] == pytest.approx(0.0, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(scale=st.floats(0.01, 100), shift=st.floats(-100, 100), seed=st.integers(0, 1000))
+def test_relative_measures_ignore_scale_and_shift(scale, shift, seed):
+    rng = np.random.default_rng(seed)
+    depth, pred = rng.uniform(1, 20, (4, 6)), rng.random((4, 6))
+    pixels = all_of(depth)
+    plain = align(pred, depth, pixels=pixels, protocol=RELATIVE)
+    changed = align(scale * pred + shift, depth, pixels=pixels, protocol=RELATIVE)
+    assert changed.depth == pytest.approx(plain.depth, rel=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(factor=st.floats(0.01, 100), seed=st.integers(0, 1000))
+def test_without_a_unit_only_rmse_depends_on_the_unit(factor, seed):
+    rng = np.random.default_rng(seed)
+    depth, pred = rng.uniform(1, 20, (4, 6)), rng.random((4, 6))
+    pixels = all_of(depth)
+    protocol = RELATIVE.without_unit()
+    errors = [
+        depth_errors(
+            align(pred, unit * depth, pixels=pixels, protocol=protocol).depth,
+            unit * depth,
+            pixels=pixels,
+        )
+        for unit in (1.0, factor)
+    ]
+    assert errors[1]["rmse"] == pytest.approx(factor * errors[0]["rmse"], rel=1e-6)
+    for name in set(errors[0]) - {"rmse"}:
+        assert errors[1][name] == pytest.approx(errors[0][name], rel=1e-6, abs=1e-9)
+
+
+def test_grows_with_noise():
+    rng = np.random.default_rng(0)
+    depth, noise = rng.uniform(1, 20, (30, 40)), rng.standard_normal((30, 40))
+    errors = [
+        depth_errors(depth * np.exp(sigma * noise), depth, pixels=all_of(depth))
+        for sigma in (0.0, 0.1, 0.2, 0.4)
+    ]
+    assert [entry["delta1"] for entry in errors] == sorted(
+        (entry["delta1"] for entry in errors), reverse=True
+    )
+    for name in ("abs_rel", "abs_rel_inverse", "rmse", "log10", "silog"):
+        values = [entry[name] for entry in errors]
+        assert values == sorted(values)
+        assert values[0] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_evaluates_valid_pixels_within_limits_and_no_sky():
+    depth = np.array([[0.05, 0.1, 80.0, 80.1, np.inf, np.nan, 5.0, 5.0]])
+    valid = np.array([[True, True, True, True, True, True, False, True]])
+    sky = np.array([[False, False, False, False, True, False, False, True]])
+    pixels = evaluated_pixels(depth, valid, sky=sky, protocol=RELATIVE)
+    assert pixels.tolist() == [[False, True, True, False, False, False, False, False]]
+    pixels = evaluated_pixels(depth, valid, sky=None, protocol=RELATIVE.without_unit())
+    assert pixels.tolist() == [[True, True, True, True, False, False, False, True]]
+
+
+def test_errors_ignore_pixels_that_are_not_evaluated():
+    depth = np.array([[2.0, np.inf, 2.0]])
+    pred = np.array([[4.0, 1.0, np.nan]])
+    errors = depth_errors(pred, depth, pixels=np.array([[True, False, False]]))
+    assert errors["abs_rel"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("crop", "height", "width", "box"),
+    [
+        ("none", 10, 12, (0, 10, 0, 12)),
+        ("eigen_nyu", 480, 640, (45, 471, 41, 601)),
+        ("garg", 375, 1242, (153, 371, 44, 1197)),
+        ("eigen_kitti", 375, 1242, (124, 342, 44, 1197)),
+    ],
+)
+def test_crops_as_published(crop, height, width, box):
+    depth = np.ones((height, width))
+    protocol = dataclasses.replace(RELATIVE, crop=crop)
+    pixels = evaluated_pixels(depth, all_of(depth), sky=None, protocol=protocol)
+    rows, columns = np.nonzero(pixels)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == box
+    assert pixels.sum() == (box[1] - box[0]) * (box[3] - box[2])
+
+
+def test_a_constant_prediction_becomes_the_mean_of_inverse_depth():
+    depth = np.array([[1.0, 2.0, 4.0]])
+    aligned = align(np.full((1, 3), 7.0), depth, pixels=all_of(depth), protocol=RELATIVE)
+    assert aligned.depth == pytest.approx(np.full((1, 3), 3 / (1 + 0.5 + 0.25)))
+    assert aligned.scale == 0.0
+
+
+def test_inverse_depth_has_a_floor_and_a_ceiling():
+    depth = np.array([[1.0, 1.0, 1.0, 1.0, 2.0]])
+    pred = np.array([[1.0, 1.0, -100.0, 100.0, 0.5]])
+    pixels = np.array([[True, True, False, False, True]])
+    aligned = align(pred, depth, pixels=pixels, protocol=RELATIVE)
+    assert aligned.depth[0] == pytest.approx([1.0, 1.0, 80.0, 0.1, 2.0])
+    open_ended = align(pred, depth, pixels=pixels, protocol=RELATIVE.without_unit())
+    assert open_ended.depth[0] == pytest.approx([1.0, 1.0, 2.0, 0.01, 2.0])
+
+
+def test_the_metric_protocol_takes_metres_as_they_stand():
+    depth = np.array([[1.0, 2.0, 4.0]])
+    aligned = align(np.array([[2.0, 4.0, 500.0]]), depth, pixels=all_of(depth), protocol=METRIC)
+    assert aligned.depth.tolist() == [[2.0, 4.0, 80.0]]
+    assert (aligned.scale, aligned.shift) == (1.0, 0.0)
+
+
+def test_the_median_protocol_removes_the_scale_alone():
+    depth = np.array([[1.0, 2.0, 4.0]])
+    protocol = dataclasses.replace(METRIC, alignment="median")
+    aligned = align(10 * depth, depth, pixels=all_of(depth), protocol=protocol)
+    assert aligned.depth == pytest.approx(depth)
+    assert aligned.scale == pytest.approx(0.1)
+
+
+def test_refuses_an_image_without_evaluated_pixels():
+    depth = np.ones((2, 3))
+    none = np.zeros((2, 3), dtype=bool)
+    with pytest.raises(ValueError, match="at least one evaluated pixel, got none"):
+        depth_errors(depth, depth, pixels=none)
+    with pytest.raises(ValueError, match="at least one valid pixel, got none"):
+        align(depth, depth, pixels=none, protocol=RELATIVE)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_refuses_depth_that_is_not_positive_and_finite(value):
+    good, bad = np.ones((1, 2)), np.array([[1.0, value]])
+    with pytest.raises(ValueError, match="positive finite prediction"):
+        depth_errors(bad, good, pixels=all_of(good))
+    with pytest.raises(ValueError, match="positive finite target"):
+        depth_errors(good, bad, pixels=all_of(good))
