@@ -128,7 +128,7 @@ class ShardWriter:
                     f"{where}: expected at most {_limit(part)} bytes of {part}, got {len(data)}"
                 )
         self._names.add(sample_id)
-        spans = {}
+        spans: dict[str, int] = {}
         for part, data in members.items():
             header = tarfile.TarInfo(sample_id + _SUFFIXES[part])
             header.size = len(data)  # every other field keeps its fixed default: no time, no owner
@@ -178,7 +178,8 @@ def read_index(path: Path) -> pd.DataFrame:
         ValueError: If the columns differ from `INDEX_SCHEMA`, a sample appears twice, a shard's
             name leads elsewhere, or a span cannot lie in its shard.
     """
-    return _read_table(path).to_pandas()
+    index: pd.DataFrame = _read_table(path).to_pandas()
+    return index
 
 
 class ShardReader:

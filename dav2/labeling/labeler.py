@@ -1,0 +1,268 @@
+"""All that decides a label's bytes: preparation, teacher, encoding.
+
+Axes: B batch, H, W pixels of the image, h, w pixels of the teacher's input or of the label.
+"""
+
+import hashlib
+import io
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import JpegImagePlugin
+from torch import nn
+from torch.nn import functional as F
+
+from dav2.data.images import encode_jpeg
+from dav2.data.open import ManifestReader, SourceLocation
+from dav2.data.transforms import normalise, prepare_size, resize_image
+from dav2.labeling.codec import CodecName, encode_label
+from dav2.labeling.quality import flip_inconsistency, label_statistics
+
+_EXIF_ORIENTATION = 0x0112
+# Another format under this name, or metadata that Pillow cannot read: encoded anew.
+_NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelingOptions:
+    """The choices that decide a label's bytes."""
+
+    short_side_px: int
+    """Short side of the teacher's input, a multiple of 14; nothing is cropped."""
+    image_short_side_px: int
+    """Largest short side of an image in a shard; larger ones are reduced to it."""
+    jpeg_quality: int
+    """Of images that are encoded anew."""
+    max_aspect_ratio: float
+    """Longer side over shorter side; an image above it is quarantined."""
+    batch_size: int
+    """Images of one size that pass through the teacher together."""
+    flip_check_fraction: float
+    """Share of samples whose label is compared with that of the mirrored image."""
+    codec: CodecName
+    dtype: Literal["float32", "bfloat16"]
+    """Arithmetic of the teacher's matrix products."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """An image on its way to the teacher."""
+
+    sample_id: str
+    source: str
+    jpeg: bytes
+    """As it will stand in the shard."""
+    jpeg_size: tuple[int, int]
+    """Height and width of the image in the shard, pixels."""
+    label_size: tuple[int, int]
+    """Height and width of the label, pixels."""
+    teacher_input: UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSample:
+    """A sample as bytes, with its part of the index row."""
+
+    sample_id: str
+    jpeg: bytes
+    depth_png: bytes
+    description: bytes
+    row: Mapping[str, Any]
+
+
+class Preparer:
+    """Reads images and brings them to the teacher's and to the shard's size; safe in threads."""
+
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        sources: Mapping[str, SourceLocation],
+        options: LabelingOptions,
+    ) -> None:
+        self._reader = ManifestReader(manifest, sources)
+        self._rows = manifest[["sample_id", "source", "image", "height", "width"]].to_dict(
+            "records"
+        )
+        self._sources = sources
+        self._options = options
+
+    def size_of(self, row: int) -> tuple[int, int]:
+        """Returns the teacher's input size of a place in the manifest; (0, 0) if it is refused."""
+        height, width = self._rows[row]["height"], self._rows[row]["width"]
+        if not _has_allowed_shape(height, width, self._options.max_aspect_ratio):
+            return 0, 0
+        return prepare_size(height, width, short_side_px=self._options.short_side_px)
+
+    def prepare(self, row: int) -> PreparedImage:
+        """Returns the image at a place of the manifest, ready for the teacher and for the shard.
+
+        Raises:
+            ValueError: If it cannot be decoded, differs in size from its row, or is too elongated.
+            OSError: If the file cannot be read.
+        """
+        entry, options = self._rows[row], self._options
+        if self.size_of(row) == (0, 0):
+            raise ValueError(
+                f"{entry['image']}: expected sides of 1 px or more and an aspect ratio of at most "
+                f"{options.max_aspect_ratio}, got {entry['height']} x {entry['width']} px"
+            )
+        image = self._reader.read_image(row)
+        height, width = image.shape[:2]
+        if (height, width) != (entry["height"], entry["width"]):
+            raise ValueError(
+                f"{entry['image']}: expected {entry['height']} x {entry['width']} px as in the "
+                f"manifest, got {height} x {width} px"
+            )
+        jpeg, jpeg_size = self._jpeg(entry, image)
+        short_side_px = min(options.image_short_side_px, height, width)
+        return PreparedImage(
+            sample_id=entry["sample_id"],
+            source=entry["source"],
+            jpeg=jpeg,
+            jpeg_size=jpeg_size,
+            label_size=prepare_size(height, width, short_side_px=short_side_px),
+            teacher_input=resize_image(image, self.size_of(row)),
+        )
+
+    def _jpeg(
+        self, entry: Mapping[str, Any], image: UInt8[np.ndarray, "H W 3"]
+    ) -> tuple[bytes, tuple[int, int]]:
+        height, width = image.shape[:2]
+        limit = self._options.image_short_side_px
+        if min(height, width) > limit:
+            factor = limit / min(height, width)
+            height, width = (max(1, round(side * factor)) for side in (height, width))
+            image = resize_image(image, (height, width))
+        else:
+            path = self._sources[entry["source"]].root / entry["image"]
+            if (data := _upright_jpeg(path, max_bytes=image.size)) is not None:
+                return data, (height, width)
+        return encode_jpeg(image, quality=self._options.jpeg_quality), (height, width)
+
+
+class Labeler:
+    """The teacher on one device."""
+
+    def __init__(
+        self, model: nn.Module, options: LabelingOptions, *, device: torch.device, teacher: str
+    ) -> None:
+        """Moves the model to the device.
+
+        Args:
+            model: Images (B 3 H W, normalised) to relative depth (B H W).
+            options: The choices that decide a label's bytes.
+            device: Where the model runs.
+            teacher: Fingerprint of its weights, written beside each label.
+        """
+        self._model = model.to(device).eval().requires_grad_(False)
+        self._options = options
+        self._device = device
+        self._teacher = teacher
+
+    def label(
+        self, images: Sequence[PreparedImage]
+    ) -> list[tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"] | None]]:
+        """Returns the label of each image of one size, and that of its mirror image where checked.
+
+        Both on the grid of the teacher's input, any affine scale.
+        """
+        checked = [i for i, image in enumerate(images) if self._is_checked(image.sample_id)]
+        inputs = np.stack([image.teacher_input for image in images])
+        labels = self._predict(inputs)
+        mirrored: dict[int, np.ndarray] = {}
+        if checked:
+            predictions = self._predict(np.ascontiguousarray(inputs[checked, :, ::-1]))
+            mirrored = dict(zip(checked, predictions, strict=True))
+        return [(label, mirrored.get(i)) for i, label in enumerate(labels)]
+
+    def finish(
+        self,
+        image: PreparedImage,
+        label: Float32[np.ndarray, "h w"],
+        mirrored: Float32[np.ndarray, "h w"] | None,
+    ) -> FinishedSample:
+        """Brings a label to the image's grid, describes and encodes it.
+
+        Raises:
+            ValueError: If the teacher gave values that are not finite.
+        """
+        input_size = label.shape
+        inconsistency = None if mirrored is None else flip_inconsistency(label, mirrored)
+        if input_size != image.label_size:
+            label = _resize_label(label, image.label_size)
+        encoded = encode_label(label)
+        description = {
+            "sample_id": image.sample_id,
+            "source": image.source,
+            "codec": self._options.codec,
+            "min": encoded.minimum,
+            "max": encoded.maximum,
+            "teacher": self._teacher,
+            "input_height": input_size[0],
+            "input_width": input_size[1],
+        }
+        row = {
+            "sample_id": image.sample_id,
+            "source": image.source,
+            "image_height": image.jpeg_size[0],
+            "image_width": image.jpeg_size[1],
+            "height": image.label_size[0],
+            "width": image.label_size[1],
+            "flip_inconsistency": inconsistency,
+        }
+        return FinishedSample(
+            sample_id=image.sample_id,
+            jpeg=image.jpeg,
+            depth_png=encoded.data,
+            description=json.dumps(description, sort_keys=True, allow_nan=False).encode(),
+            row=row | label_statistics(label),
+        )
+
+    def _predict(self, images: UInt8[np.ndarray, "B h w 3"]) -> Float32[np.ndarray, "B h w"]:
+        reduced = self._options.dtype == "bfloat16"
+        batch = torch.from_numpy(images)
+        if self._device.type == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self._device, non_blocking=True)
+        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=reduced)
+        with torch.inference_mode(), autocast:
+            output = self._model(normalise(batch))
+        return np.asarray(output.float().cpu().numpy())
+
+    def _is_checked(self, sample_id: str) -> bool:
+        digest = hashlib.sha256(f"flip {sample_id}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") < self._options.flip_check_fraction * 2**64
+
+
+def _has_allowed_shape(height: int, width: int, max_aspect_ratio: float) -> bool:
+    return min(height, width) > 0 and max(height, width) <= max_aspect_ratio * min(height, width)
+
+
+def _resize_label(
+    label: Float32[np.ndarray, "h w"], size: tuple[int, int]
+) -> Float32[np.ndarray, "H W"]:
+    """Resamples bilinearly with aligned corners, as the authors bring predictions to an image."""
+    tensor = torch.from_numpy(label)[None, None]
+    resized = F.interpolate(tensor, size=size, mode="bilinear", align_corners=True)
+    return np.asarray(resized[0, 0].numpy())
+
+
+def _upright_jpeg(path: Path, *, max_bytes: int) -> bytes | None:
+    """Returns a file's bytes if they are a JPEG that shows the image as it is decoded."""
+    if path.suffix.lower() not in (".jpg", ".jpeg") or path.stat().st_size > max_bytes:
+        return None
+    data = path.read_bytes()
+    try:
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as header:
+            is_upright = header.getexif().get(_EXIF_ORIENTATION, 1) == 1
+            return data if header.mode == "RGB" and is_upright else None
+    except _NO_PLAIN_JPEG:
+        return None

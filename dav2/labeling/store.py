@@ -1,0 +1,203 @@
+"""Shards that exist completely, with a checksum, or not at all."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dav2.data.files import sha256_of, write_json, written_whole
+from dav2.data.shards import INDEX_SCHEMA, ShardWriter, write_index
+from dav2.labeling.labeler import FinishedSample
+from dav2.labeling.plan import PlannedShard
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.string(), nullable=False)
+        for name in ("sample_id", "source", "image", "reason")
+    ]
+)
+"""Columns of `quarantine.parquet`."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedSample:
+    """A sample that has no label, and why."""
+
+    sample_id: str
+    source: str
+    image: str
+    reason: str
+    """One line without an absolute path."""
+    is_lasting: bool
+    """False where another attempt may succeed: the file could not be read, say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What is known of a committed shard."""
+
+    key: str
+    num_bytes: int
+    num_refused: int
+    num_samples: int
+    num_unread: int
+    """Samples refused for a cause that may pass."""
+    sha256: str
+
+
+def commit_shard(
+    store: Path, shard: PlannedShard, results: Iterable[FinishedSample | RefusedSample]
+) -> ShardRecord:
+    """Writes a shard, its index, its refused samples and its record; one rename makes it exist.
+
+    Args:
+        store: Folder of committed shards.
+        shard: The plan of this one.
+        results: One result per planned sample, in the order to write; consumed as it is written.
+    """
+    rows: list[dict[str, Any]] = []
+    refused: list[RefusedSample] = []
+    with written_whole(_folder(store, shard)) as folder:
+        folder.mkdir()
+        tar = folder / "shard.tar"
+        with ShardWriter(tar) as writer:
+            for result in results:
+                if isinstance(result, RefusedSample):
+                    refused.append(result)
+                    continue
+                spans = writer.add(
+                    result.sample_id,
+                    jpeg=result.jpeg,
+                    depth_png=result.depth_png,
+                    description=result.description,
+                )
+                rows.append({**result.row, **spans, "shard": f"{shard.name}.tar"})
+        write_index(pd.DataFrame(rows, columns=INDEX_SCHEMA.names), folder / "index.parquet")
+        _write_quarantine(refused, folder / "quarantine.parquet")
+        record = ShardRecord(
+            key=shard.key,
+            num_bytes=tar.stat().st_size,
+            num_refused=len(refused),
+            num_samples=len(rows),
+            num_unread=sum(not sample.is_lasting for sample in refused),
+            sha256=sha256_of(tar),
+        )
+        write_json(asdict(record), folder / "record.json")
+    return record
+
+
+def find_shard(store: Path, shard: PlannedShard) -> ShardRecord | None:
+    """Returns the record of a committed shard that need not be computed again, if there is one.
+
+    None too where its bytes have changed since, or where a sample could not be read for a cause
+    that may have passed.
+    """
+    folder = _folder(store, shard)
+    if not (folder / "record.json").is_file():
+        return None
+    record = ShardRecord(**json.loads((folder / "record.json").read_bytes()))
+    if record.num_unread:
+        return None
+    tar = folder / "shard.tar"
+    if not tar.is_file() or sha256_of(tar) != record.sha256:
+        logger.warning("%s: expected the checksum of its record, got another: made again", tar)
+        return None
+    return record
+
+
+def publish(
+    store: Path, shards: Sequence[tuple[PlannedShard, ShardRecord]], output: Path, *, summary: Any
+) -> None:
+    """Makes the folder of all shards, by hard links, so that it appears whole.
+
+    Args:
+        store: Folder of committed shards.
+        shards: Every shard of the plan with its record.
+        output: The folder to make: `shards/*.tar`, `shards.json`, `manifest.parquet`,
+            `quarantine.parquet` and `summary.json`.
+        summary: Content of `summary.json`.
+    """
+    with written_whole(output) as folder:
+        (folder / "shards").mkdir(parents=True)
+        kept = [(shard, record) for shard, record in shards if record.num_samples]
+        for shard, _ in kept:
+            _link(_folder(store, shard) / "shard.tar", folder / "shards" / f"{shard.name}.tar")
+        write_index(read_rows(store, [shard for shard, _ in shards]), folder / "manifest.parquet")
+        refused = read_refused(store, [shard for shard, _ in shards])
+        pq.write_table(refused, folder / "quarantine.parquet")
+        records = {
+            shard.name: {
+                "bytes": record.num_bytes,
+                "num_samples": record.num_samples,
+                "sha256": record.sha256,
+            }
+            for shard, record in kept
+        }
+        write_json(records, folder / "shards.json")
+        write_json(summary, folder / "summary.json")
+
+
+def read_rows(store: Path, shards: Sequence[PlannedShard]) -> pd.DataFrame:
+    """Returns the index rows of committed shards."""
+    rows: pd.DataFrame = _read(store, shards, "index.parquet").to_pandas()
+    return rows
+
+
+def read_refused(store: Path, shards: Sequence[PlannedShard]) -> pa.Table:
+    """Returns the refused samples of committed shards, sorted by sample."""
+    return _read(store, shards, "quarantine.parquet").sort_by("sample_id")
+
+
+@contextmanager
+def held_alone(lock: Path, *outputs: Path) -> Iterator[None]:
+    """Lets one process at a time work on outputs, and removes what a killed one left beside them.
+
+    Args:
+        lock: File that carries the lock; a killed process gives it up.
+        outputs: Files and folders that `written_whole` makes, or folders of such.
+
+    Raises:
+        ValueError: If another process holds the lock.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{lock}: expected one process at a time, got a second") from None
+        for output in outputs:
+            for left in [*output.parent.glob(f".{output.name}.*.part"), *output.glob(".*.part")]:
+                shutil.rmtree(left)
+        yield
+
+
+def _folder(store: Path, shard: PlannedShard) -> Path:
+    return store / f"{shard.name}-{shard.key}"
+
+
+def _read(store: Path, shards: Sequence[PlannedShard], name: str) -> pa.Table:
+    return pa.concat_tables([pq.read_table(_folder(store, shard) / name) for shard in shards])
+
+
+def _write_quarantine(refused: Sequence[RefusedSample], path: Path) -> None:
+    rows = [{name: getattr(sample, name) for name in QUARANTINE_SCHEMA.names} for sample in refused]
+    pq.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA).sort_by("sample_id"), path)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

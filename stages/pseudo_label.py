@@ -1,0 +1,208 @@
+"""Labels the unlabelled photographs with the teacher, shard by shard."""
+
+import logging
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+from pydantic import Field, PositiveInt
+
+from dav2.data.files import sha256_of
+from dav2.labeling.codec import CodecName
+from dav2.labeling.engine import EngineName
+from stages.fingerprint import WORK, code_fingerprint, fingerprint, work_folder
+from stages.params import Params, load
+from stages.sources import locations
+
+if TYPE_CHECKING:
+    from torch import nn
+    from tqdm import tqdm
+
+    from dav2.labeling.engine import LabelingJob
+    from dav2.labeling.plan import PlannedShard
+    from dav2.labeling.store import ShardRecord
+    from stages.tracking import Run
+
+# The modules that decide what a label's bytes are. The engine only decides when they are made.
+DECIDING_MODULES = ("dav2.labeling.labeler", "dav2.labeling.plan", "dav2.models.checkpoints")
+
+_TRACKED = ("num_samples", "num_labelled", "num_quarantined", "num_degenerate", "coverage")
+
+logger = logging.getLogger(__name__)
+
+
+class PseudoLabelParams(Params):
+    """How photographs become labels."""
+
+    engine: EngineName
+    device: Literal["auto", "cpu", "cuda"]
+    """`auto`: a CUDA device where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"]
+    """Arithmetic of the teacher; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    num_threads: PositiveInt
+    """Of the teacher on a CPU; another number may round labels differently."""
+    num_workers: PositiveInt
+    """Threads that decode photographs, and as many that encode labels."""
+    short_side_px: Annotated[int, Field(gt=0, multiple_of=14)]
+    """Short side of the teacher's input; the whole photograph, never a crop."""
+    image_short_side_px: PositiveInt
+    """Largest short side of a photograph in a shard."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=95)]
+    max_aspect_ratio: Annotated[float, Field(ge=1)]
+    """Longer over shorter side; photographs above it are quarantined."""
+    batch_size: PositiveInt
+    codec: CodecName
+    samples_per_shard: PositiveInt
+    """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
+    flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Share of photographs whose label is compared with that of their mirror image."""
+    max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
+    """Share of photographs without a label above which the stage fails."""
+
+
+def main(manifest_path: Path, teacher_path: Path, output: Path) -> None:
+    """Makes a folder of shards from a gated manifest and a teacher.
+
+    Finished shards are kept in `.work/pseudo_label/<fingerprint>`, so that an interrupted run
+    continues and a new source or photograph costs only its own shards.
+
+    Args:
+        manifest_path: Gated manifest of the unlabelled photographs.
+        teacher_path: Checkpoint of the teacher.
+        output: Folder to write: `shards/*.tar`, `shards.json`, `manifest.parquet`,
+            `quarantine.parquet` and `summary.json`.
+
+    Raises:
+        ValueError: If the parameters do not fit, the teacher predicts metres, or more photographs
+            than allowed cannot be labelled.
+    """
+    params = load("pseudo_label", PseudoLabelParams)
+    import torch
+
+    from dav2.labeling.plan import plan_shards
+    from dav2.labeling.store import held_alone, publish
+    from dav2.labeling.summary import summarise
+    from stages.tracking import tracked
+
+    torch.set_num_threads(params.num_threads)
+    inputs = {"unlabelled": manifest_path, "teacher": teacher_path}
+    with tracked("pseudo_label", params, inputs=inputs, outputs=[output]) as run:
+        job, recipe = _make_job(params, manifest_path, teacher_path)
+        with held_alone(WORK / "pseudo_label.lock", output, job.store):
+            shards = plan_shards(
+                job.manifest, samples_per_shard=params.samples_per_shard, recipe=recipe
+            )
+            records = _label(params, job, shards, run)
+            summary = summarise(job, records)
+            publish(job.store, records, output, summary=summary)
+        run.log_metrics({name: summary[name] for name in _TRACKED})
+
+
+def _make_job(
+    params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
+) -> "tuple[LabelingJob, str]":
+    """Returns the work to do and the fingerprint of all that decides its bytes but the images."""
+    import torch
+
+    from dav2.data.manifest import read_manifest
+    from dav2.labeling.engine import LabelingJob
+    from dav2.labeling.labeler import LabelingOptions
+
+    use_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
+    default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if use_gpu else "float32"
+    options = LabelingOptions(
+        short_side_px=params.short_side_px,
+        image_short_side_px=params.image_short_side_px,
+        jpeg_quality=params.jpeg_quality,
+        max_aspect_ratio=params.max_aspect_ratio,
+        batch_size=params.batch_size,
+        flip_check_fraction=params.flip_check_fraction,
+        codec=params.codec,
+        dtype=default_dtype if params.dtype == "auto" else params.dtype,
+    )
+    device = torch.device("cuda" if use_gpu else "cpu")
+    teacher = sha256_of(teacher_path)[:16]
+    code = code_fingerprint(DECIDING_MODULES)
+    recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, code)
+    job = LabelingJob(
+        manifest=read_manifest(manifest_path),
+        sources=locations(),
+        load_teacher=partial(load_teacher, teacher_path),
+        teacher=teacher,
+        options=options,
+        device=device,
+        num_workers=params.num_workers,
+        store=work_folder("pseudo_label", recipe),
+    )
+    return job, recipe
+
+
+def load_teacher(path: Path) -> "nn.Module":
+    """Returns the teacher; raises `ValueError` if it predicts metres rather than relative depth."""
+    from dav2.models.checkpoints import load as load_model
+
+    model, _ = load_model(path)
+    if model.config.max_depth_m is not None:
+        raise ValueError(
+            f"{path}: expected a teacher of relative depth, "
+            f"got a metric one with {model.config.max_depth_m} m"
+        )
+    return model
+
+
+def _label(
+    params: PseudoLabelParams, job: "LabelingJob", shards: "list[PlannedShard]", run: "Run"
+) -> "list[tuple[PlannedShard, ShardRecord]]":
+    """Returns the record of every shard: those of earlier runs, and what was missing labelled."""
+    from tqdm import tqdm
+
+    from dav2.labeling.engine import label_shards
+    from dav2.labeling.store import find_shard
+
+    records = {shard: find_shard(job.store, shard) for shard in shards}
+    missing = [shard for shard, record in records.items() if record is None]
+    num_missing = sum(len(shard.rows) for shard in missing)
+    logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
+    started_s = time.monotonic()
+    with tqdm(total=len(job.manifest), desc="label", unit="image", smoothing=0.1) as bar:
+        bar.update(len(job.manifest) - num_missing)
+        _check_refused(params, job, list(records.items()))
+        if missing:
+            labelled = label_shards(params.engine, missing, job, on_sample=lambda: _advance(bar))
+            for shard, record in labelled:
+                records[shard] = record
+                _check_refused(params, job, list(records.items()))
+    if missing:
+        seconds = time.monotonic() - started_s
+        run.log_metrics({"images_per_second": num_missing / seconds, "labelling_s": seconds})
+    return [(shard, record) for shard, record in records.items() if record is not None]
+
+
+def _advance(bar: "tqdm[NoReturn]") -> None:
+    bar.update()
+
+
+def _check_refused(
+    params: PseudoLabelParams,
+    job: "LabelingJob",
+    records: "list[tuple[PlannedShard, ShardRecord | None]]",
+) -> None:
+    from dav2.labeling.store import read_refused
+
+    refused = [shard for shard, record in records if record is not None and record.num_refused]
+    num_refused = sum(record.num_refused for _, record in records if record is not None)
+    limit = params.max_quarantined_fraction * len(job.manifest)
+    if num_refused > limit:
+        reasons = read_refused(job.store, refused)["reason"].to_pylist()
+        raise ValueError(
+            f"pseudo_label: expected at most {limit:g} of {len(job.manifest)} photographs without "
+            f"a label, got {num_refused} so far, the first {reasons[0]}"
+        )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(*(Path(argument) for argument in sys.argv[1:]))
