@@ -1,0 +1,157 @@
+"""The image encoder: DINOv2's vision transformer on timm, and small ones of the same shape.
+
+Axes: B batch, H height, W width (pixels), N patches (row by row), T class token and patches,
+C channels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import Mlp, SwiGLUPacked
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+PATCH_PX = 14
+"""Side of a patch: height and width of an image must be multiples of it."""
+
+EncoderName = Literal["vit64x4", "vit128x6", "vit192x8", "vits", "vitb", "vitl", "vitg"]
+
+_POSITION_OFFSET = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """What tells one encoder from another."""
+
+    width: int
+    """Channels of a token."""
+    depth: int
+    """Number of blocks."""
+    num_heads: int
+    layers: tuple[int, int, int, int]
+    """Indices of the blocks whose output the head reads."""
+    native_px: int = 518
+    """Side of the square image for whose grid position embeddings are stored."""
+    swiglu: bool = False
+    """SwiGLU in place of the two-layer perceptron (the giant model only)."""
+    sincos: bool = False
+    """Start from sine-cosine positions: what is trained from nothing on few images would have to
+    find out first where its patches lie."""
+
+
+def encoder_config(name: EncoderName) -> EncoderConfig:
+    """Returns the sizes of an encoder.
+
+    `vits` to `vitg` are DINOv2's (Oquab et al. 2023, arXiv:2304.07193) with the layers that the
+    Depth Anything V2 code reads (`depth_anything_v2/dpt.py`). The small ones, named width x depth,
+    are ours: heads of 32 or 64 channels, four layers spread evenly.
+    """
+    match name:
+        case "vit64x4":
+            return EncoderConfig(64, 4, 2, (0, 1, 2, 3), native_px=168, sincos=True)
+        case "vit128x6":
+            return EncoderConfig(128, 6, 4, (1, 2, 4, 5), native_px=168, sincos=True)
+        case "vit192x8":
+            return EncoderConfig(192, 8, 3, (1, 3, 5, 7), native_px=168, sincos=True)
+        case "vits":
+            return EncoderConfig(384, 12, 6, (2, 5, 8, 11))
+        case "vitb":
+            return EncoderConfig(768, 12, 12, (2, 5, 8, 11))
+        case "vitl":
+            return EncoderConfig(1024, 24, 16, (4, 11, 17, 23))
+        case "vitg":
+            return EncoderConfig(1536, 40, 24, (9, 19, 29, 39), swiglu=True)
+        case _:
+            assert_never(name)
+
+
+class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow timm: base is Any
+    """A vision transformer that returns the patch tokens of four of its blocks.
+
+    Weights are random: nothing is ever downloaded. Parameters carry timm's names, which are
+    DINOv2's but for the giant model's `mlp.fc1` and `mlp.fc2` (DINOv2: `mlp.w12` and `mlp.w3`,
+    same shapes, same order). `mask_token` is not used and never trained; it is kept so that
+    weights travel both ways unchanged. LayerScale starts at 1 as in the Depth Anything V2 code;
+    DINOv2's own 1e-5 belongs to its much longer training.
+    """
+
+    def __init__(self, name: EncoderName) -> None:
+        config = encoder_config(name)
+        super().__init__(
+            img_size=config.native_px,
+            patch_size=PATCH_PX,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            num_classes=0,
+            init_values=1.0,
+            dynamic_img_size=True,
+            # A packed SwiGLU halves its hidden width: 1536 channels get DINOv2's 4096.
+            mlp_ratio=2 * 2.66667 if config.swiglu else 4.0,
+            mlp_layer=SwiGLUPacked if config.swiglu else Mlp,
+            act_layer=nn.SiLU if config.swiglu else nn.GELU,
+        )
+        self.config = config
+        self.mask_token = nn.Parameter(torch.zeros(1, config.width), requires_grad=False)
+        if config.sincos:
+            with torch.no_grad():
+                side = config.native_px // PATCH_PX
+                self.pos_embed.copy_(_sincos_positions(side, width=config.width))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], ...]:
+        """Returns the patch tokens of the layers named in the configuration, shallow to deep.
+
+        Each passes through the final layer norm, as DINOv2's `get_intermediate_layers` does; the
+        class token takes part in attention and is left out here.
+
+        Args:
+            images: Normalised colours.
+
+        Raises:
+            ValueError: Height or width is not a multiple of the patch.
+        """
+        height, width = images.shape[-2:]
+        if height % PATCH_PX or width % PATCH_PX or not height or not width:
+            raise ValueError(
+                f"encoder: expected images with sides that are multiples of {PATCH_PX} px, "
+                f"got {height} x {width}"
+            )
+        patches = self.patch_embed(images).flatten(1, 2)
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = tokens + self._positions(height // PATCH_PX, width // PATCH_PX).to(tokens.dtype)
+        features = []
+        for index, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if index in self.config.layers:
+                features.append(self.norm(tokens[:, 1:]))
+        return tuple(features)
+
+    def _positions(self, rows: int, columns: int) -> Float[Tensor, "1 T C"]:
+        """Position embeddings for a grid, resized exactly as DINOv2's code does.
+
+        DINOv2 passes bicubic interpolation a scale that is 0.1 of a patch too large, without
+        antialiasing; its weights have only ever seen that. timm's own resizing differs by up to
+        1e-2 away from the native size.
+        """
+        side = self.config.native_px // PATCH_PX
+        stored: Tensor = self.pos_embed.float()
+        if rows == columns == side:
+            return stored
+        grid = stored[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        scale = ((rows + _POSITION_OFFSET) / side, (columns + _POSITION_OFFSET) / side)
+        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=False)
+        return torch.cat([stored[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _sincos_positions(side: int, *, width: int) -> Float[Tensor, "1 T C"]:
+    """Sines and cosines of row and column at `width / 4` frequencies; zero for the class token."""
+    frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float32) / (width // 4))
+    angles = torch.arange(side, dtype=torch.float32)[:, None] * frequencies
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows = waves[:, None].expand(-1, side, -1)
+    columns = waves[None].expand(side, -1, -1)
+    grid = torch.cat([rows, columns], dim=2).flatten(0, 1)
+    return torch.cat([torch.zeros(1, width), grid])[None]
