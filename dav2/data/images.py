@@ -61,6 +61,8 @@ def decode_image(
         ValueError: If it is no such image, too large, truncated or damaged.
     """
     where = "image bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"{where}: expected an image file, got nothing there")
     data = source if isinstance(source, bytes) else source.read_bytes()
     picture = _open(data, where, max_pixels)
     try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -113,7 +114,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: expected the manifest's columns, got {', '.join(table.schema.names)}"
         )
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def sample_ids(source: str, reader_ids: list[str]) -> list[str]:
@@ -132,13 +134,10 @@ def sample_ids(source: str, reader_ids: list[str]) -> list[str]:
     if not re.fullmatch(r"[A-Za-z0-9_]+", source):
         raise ValueError(f"source {source!r}: expected a name of letters, digits and underscores")
     if len(set(reader_ids)) < len(reader_ids):
-        seen: set[str] = set()
-        twice = next(name for name in reader_ids if name in seen or seen.add(name))
+        twice = next(name for name, count in Counter(reader_ids).items() if count > 1)
         raise ValueError(f"source {source}: expected each sample once, got {twice!r} twice")
     plain = [f"{source}-" + re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in reader_ids]
-    count: dict[str, int] = {}
-    for name in plain:
-        count[name] = count.get(name, 0) + 1
+    count = Counter(plain)
     return [
         name if count[name] == 1 and len(name) <= _ID_LENGTH else _hashed(name, reader_id)
         for name, reader_id in zip(plain, reader_ids, strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Real, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +95,32 @@ class Reader(Protocol):
 
 
 def check_measured(
-    depth: Float32[np.ndarray, "H W"],
+    stored: Real[np.ndarray, "H W"],
     valid: Bool[np.ndarray, "H W"],
+    sky: Bool[np.ndarray, "H W"] | None,
     *,
     where: Path,
 ) -> None:
-    """Refuses a depth map in which nothing was measured.
+    """Refuses a depth map in which nothing was measured; one that shows sky alone is let pass.
 
     Args:
-        depth: Metres, as the file holds them.
+        stored: What the file holds: depth, distance or disparity.
         valid: True where measured.
+        sky: True where the source says sky.
         where: The depth file, for the message.
 
     Raises:
-        ValueError: If no pixel is valid; says whether all are NaN, zero, or otherwise unusable.
+        ValueError: If no pixel is measured; says whether all are NaN, zero, or otherwise unusable.
     """
-    if valid.any():
+    below = np.ones_like(valid) if sky is None else ~sky
+    if not below.any() or (valid & below).any():
         return
-    if np.isnan(depth).all():
-        got = "all NaN"
-    elif not depth.any():
-        got = "all zero"
+    if np.isnan(stored[below]).all():
+        got = "NaN alone"
+    elif not stored[below].any():
+        got = "zeros alone"
     else:
-        got = f"none of {depth.size} pixels valid"
+        got = f"no usable value in {below.sum()} pixels"
     raise ValueError(f"{where}: expected depth with at least one measured pixel, got {got}")
 
 

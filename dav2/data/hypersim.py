@@ -1,0 +1,204 @@
+"""Hypersim (Roberts et al. 2021, arXiv:2011.02523): rendered rooms with exact distance.
+
+Axes: H height, W width (pixels).
+The files hold the distance along each pixel's ray, not depth. Ray directions come from each scene's
+own camera matrix: some scenes use a shifted or tilted lens, for which the constant focal length of
+most public code is wrong by up to 15 %.
+"""
+
+import csv
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from dav2.data.arrays import read_hdf5
+from dav2.data.images import MAX_PIXELS, decode_image
+from dav2.data.sample import (
+    DepthSample,
+    Intrinsics,
+    SampleFiles,
+    check_measured,
+    check_root,
+    check_samples,
+)
+
+_SPLIT_FILE = "metadata_images_split_scene_v1.csv"
+_CAMERA_FILE = "metadata_camera_parameters.csv"
+_NO_GEOMETRY = -1
+_MAX_FACTORS = 16  # of 3 MB each at the published size
+# 60 degrees over 1024 pixels.
+_CONSTANT_FOCAL_PX = 886.81
+_CONSTANT_FOCAL_WIDTH_PX = 1024
+
+
+class Hypersim:
+    """Reads tone-mapped previews and ray distances of the frames in the public release.
+
+    The root holds the scenes (`ai_VVV_NNN/images/...`), `metadata_images_split_scene_v1.csv` (which
+    frames are public, and their split) and `metadata_camera_parameters.csv`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        constant_focal_length: bool = False,
+    ) -> None:
+        """Prepares to read; opens nothing.
+
+        Args:
+            root: Folder of the dataset.
+            max_pixels: Larger images are refused by their header.
+            constant_focal_length: Convert with 886.81 px in every scene, as the authors of Depth
+                Anything V2 do, instead of each scene's own camera.
+        """
+        self._root = root
+        self._max_pixels = max_pixels
+        self._constant_focal_length = constant_focal_length
+        self._cameras: Mapping[str, Float64[np.ndarray, "3 3"]] | None = None
+        self._factors: OrderedDict[tuple[bytes, int, int], Float32[np.ndarray, "H W"]] = (
+            OrderedDict()
+        )
+
+    def list_samples(self, split: str) -> list[SampleFiles]:
+        """Returns the public frames of a split of the CSV file: `train`, `val` or `test`."""
+        check_root(self._root)
+        path = self._root / _SPLIT_FILE
+        samples = []
+        partitions = set()
+        for row in _rows(path, ("scene_name", "camera_name", "frame_id", "split_partition_name")):
+            partitions.add(row["split_partition_name"])
+            if row["split_partition_name"] == split and row["included_in_public_release"] == "True":
+                samples.append(self._sample(row))
+        if split not in partitions - {""}:
+            known = ", ".join(sorted(partitions - {""}))
+            raise ValueError(f"{path}: expected a split of {known or 'any name'}, got {split!r}")
+        return check_samples(samples, where=path, split=split)
+
+    def read(self, files: SampleFiles) -> DepthSample:
+        """Returns one frame. No geometry along a ray is sky; NaN elsewhere is not valid."""
+        image = self.read_image(files)
+        assert files.depth is not None
+        path = self._root / files.depth
+        height, width = size = (image.shape[0], image.shape[1])
+        distance = read_hdf5(path, size=size, kinds="f").astype(np.float32)
+        sky = None
+        entities = [name for name in files.extra if name.endswith(".render_entity_id.hdf5")]
+        if entities:
+            sky = read_hdf5(self._root / entities[0], size=size, kinds="i") == _NO_GEOMETRY
+        depth = distance * self._depth_over_distance(files.scene, height, width)
+        with np.errstate(invalid="ignore"):
+            valid = np.isfinite(depth) & (depth > 0)
+        if sky is not None:
+            depth = np.where(sky, np.float32(np.inf), depth)
+            valid |= sky
+        check_measured(distance, valid, sky, where=path)
+        return DepthSample(
+            sample_id=files.sample_id,
+            dataset="hypersim",
+            scene=files.scene,
+            image=image,
+            depth=depth,
+            valid=valid,
+            sky=sky,
+            intrinsics=self._intrinsics(files.scene, height, width),
+        )
+
+    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the frame's tone-mapped preview."""
+        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
+
+    def _sample(self, row: Mapping[str, str]) -> SampleFiles:
+        scene, camera, frame = row["scene_name"], row["camera_name"], int(row["frame_id"])
+        images = f"{scene}/images/scene_{camera}"
+        geometry = f"{images}_geometry_hdf5/frame.{frame:04d}"
+        entity = f"{geometry}.render_entity_id.hdf5"
+        # The release comes in parts: many copies lack the entities. Then nothing is known of sky.
+        extra = (entity,) if (self._root / entity).is_file() else ()
+        return SampleFiles(
+            sample_id=f"{scene}/{camera}/{frame:04d}",
+            scene=scene,
+            image=f"{images}_final_preview/frame.{frame:04d}.tonemap.jpg",
+            depth=f"{geometry}.depth_meters.hdf5",
+            extra=extra if self._constant_focal_length else (*extra, _CAMERA_FILE),
+        )
+
+    def _depth_over_distance(
+        self, scene: str, height: int, width: int
+    ) -> Float32[np.ndarray, "H W"]:
+        """Returns what a ray's distance is multiplied by to give depth, for each pixel."""
+        camera = self._camera(scene, height, width)
+        key = (camera.tobytes(), height, width)  # most scenes share one camera
+        if key not in self._factors:
+            rays = camera @ _image_plane(height, width)
+            factor = -rays[2] / np.linalg.norm(rays, axis=0)
+            self._factors[key] = factor.reshape(height, width).astype(np.float32)
+            if len(self._factors) > _MAX_FACTORS:
+                self._factors.popitem(last=False)
+        return self._factors[key]
+
+    def _camera(self, scene: str, height: int, width: int) -> Float64[np.ndarray, "3 3"]:
+        if self._constant_focal_length:
+            focal_px = _CONSTANT_FOCAL_PX * width / _CONSTANT_FOCAL_WIDTH_PX
+            return np.diag([width / 2 / focal_px, height / 2 / focal_px, -1.0])
+        if self._cameras is None:
+            self._cameras = _read_cameras(self._root / _CAMERA_FILE)
+        if scene not in self._cameras:
+            raise ValueError(
+                f"{self._root / _CAMERA_FILE}: expected a row for scene {scene}, got none"
+            )
+        return self._cameras[scene]
+
+    def _intrinsics(self, scene: str, height: int, width: int) -> Intrinsics | None:
+        """Returns the pinhole camera, or None where the lens is tilted or skewed."""
+        camera = self._camera(scene, height, width) / -self._camera(scene, height, width)[2, 2]
+        off_axis = [camera[0, 1], camera[1, 0], camera[2, 0], camera[2, 1]]
+        if np.abs(off_axis).max() > 1e-6:
+            return None
+        # x = m00 u + m02 with u = 2 column / W - 1; y likewise, pointing up.
+        fx_px = width / 2 / camera[0, 0]
+        fy_px = height / 2 / camera[1, 1]
+        return Intrinsics(
+            fx_px=float(fx_px),
+            fy_px=float(fy_px),
+            cx_px=float(width / 2 - fx_px * camera[0, 2]),
+            cy_px=float(height / 2 + fy_px * camera[1, 2]),
+        )
+
+
+def _image_plane(height: int, width: int) -> Float64[np.ndarray, "3 HW"]:
+    """Returns (u, v, 1) of the pixel centres: u from -1 left to 1 right, v from 1 top to -1."""
+    u = (np.arange(width) + 0.5) * 2 / width - 1
+    v = 1 - (np.arange(height) + 0.5) * 2 / height
+    grid = np.broadcast_arrays(u[None], v[:, None], np.ones(1))
+    return np.stack([axis.ravel() for axis in grid])
+
+
+def _read_cameras(path: Path) -> Mapping[str, Float64[np.ndarray, "3 3"]]:
+    """Returns M_cam_from_uv of every scene: image plane to camera space (x right, y up, z back)."""
+    names = [f"M_cam_from_uv_{row}{column}" for row in range(3) for column in range(3)]
+    cameras = {}
+    for row in _rows(path, ("scene_name", *names)):
+        try:
+            values = [float(row[name]) for name in names]
+        except ValueError:
+            raise ValueError(
+                f"{path}: expected numbers in M_cam_from_uv of {row['scene_name']}, got other text"
+            ) from None
+        cameras[row["scene_name"]] = np.array(values).reshape(3, 3)
+    return cameras
+
+
+def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected Hypersim's table, got nothing there")
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = [name for name in needed if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path}: expected a column {missing[0]}, got none of that name")
+        return list(reader)

@@ -1,0 +1,119 @@
+"""Virtual KITTI 2 (Cabon et al. 2020, arXiv:2001.10773): driving scenes in ten variations.
+
+Axes: H height, W width (pixels).
+Depth is a 16-bit PNG in centimetres along the optical axis; 65535 (655.35 m) is the sky.
+"""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dav2.data.images import MAX_PIXELS, decode_image
+from dav2.data.png16 import decode_png16
+from dav2.data.sample import (
+    DepthSample,
+    Intrinsics,
+    SampleFiles,
+    check_measured,
+    check_root,
+    check_samples,
+)
+
+_SCENES = {"train": ("Scene02", "Scene06", "Scene18", "Scene20"), "val": ("Scene01",)}
+_SKY = 65535
+_CENTIMETRES = np.float32(100)
+# The dataset's intrinsic.txt, the same for every frame of 375 x 1242 pixels; its centre (620.5, 187)
+# counts from the middle of the first pixel, ours from its corner.
+_PUBLISHED_SIZE = (375, 1242)
+_PUBLISHED_CAMERA = Intrinsics(fx_px=725.0087, fy_px=725.0087, cx_px=621.0, cy_px=187.5)
+
+
+class VirtualKitti2:
+    """Reads `SceneXX/<variation>/frames/{rgb,depth}/Camera_X/{rgb_,depth_}00000.{jpg,png}`.
+
+    A split is `splits/<split>.txt` where the root has one: lines of an image and its depth map, as
+    the released metric models were trained. Otherwise Marigold's rule: `train` is Scene02, 06, 18
+    and 20, `val` is Scene01.
+    """
+
+    def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._root = root
+        self._max_pixels = max_pixels
+
+    def list_samples(self, split: str) -> list[SampleFiles]:
+        """Returns the frames of a split."""
+        check_root(self._root)
+        listed = self._root / "splits" / f"{split}.txt"
+        if listed.is_file():
+            samples = _listed_samples(listed)
+        elif split in _SCENES:
+            samples = [
+                _sample(path.relative_to(self._root).as_posix())
+                for scene in _SCENES[split]
+                for path in self._root.glob(f"{scene}/*/frames/rgb/Camera_*/rgb_*.jpg")
+            ]
+        else:
+            raise ValueError(
+                f"{self._root}: expected split 'train', 'val' or one listed as {listed.name} in "
+                f"splits/, got {split!r}"
+            )
+        return check_samples(samples, where=self._root, split=split)
+
+    def read(self, files: SampleFiles) -> DepthSample:
+        """Returns one frame; zero centimetres are not valid."""
+        image = self.read_image(files)
+        assert files.depth is not None
+        path = self._root / files.depth
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: expected a depth map, got nothing there")
+        stored = decode_png16(path.read_bytes(), size=image.shape[:2], where=str(path))
+        sky = stored == _SKY
+        valid = stored > 0
+        depth = np.where(sky, np.float32(np.inf), stored / _CENTIMETRES)
+        check_measured(stored, valid, sky, where=path)
+        return DepthSample(
+            sample_id=files.sample_id,
+            dataset="vkitti2",
+            scene=files.scene,
+            image=image,
+            depth=depth,
+            valid=valid,
+            sky=sky,
+            intrinsics=_PUBLISHED_CAMERA if image.shape[:2] == _PUBLISHED_SIZE else None,
+        )
+
+    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the frame's image."""
+        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
+
+
+def _listed_samples(path: Path) -> list[SampleFiles]:
+    samples = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        names = line.split()
+        if not names:
+            continue
+        if len(names) != 2:
+            raise ValueError(
+                f"{path} line {number}: expected an image and a depth map, got {len(names)} names"
+            )
+        samples.append(_sample(names[0], names[1]))
+    return samples
+
+
+def _sample(image: str, depth: str | None = None) -> SampleFiles:
+    """Names a frame `Scene01/clone/Camera_0/00000`; its depth lies beside it unless given."""
+    path = PurePosixPath(image)
+    if len(path.parts) != 6 or path.parts[2:4] != ("frames", "rgb"):
+        raise ValueError(
+            f"{image}: expected SceneXX/<variation>/frames/rgb/Camera_X/rgb_NNNNN.jpg, got another"
+        )
+    scene, variation, frames, _, camera, name = path.parts
+    number = PurePosixPath(name).stem.removeprefix("rgb_")
+    return SampleFiles(
+        sample_id=f"{scene}/{variation}/{camera}/{number}",
+        scene=scene,
+        image=image,
+        depth=depth or f"{scene}/{variation}/{frames}/depth/{camera}/depth_{number}.png",
+    )
