@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,7 @@ class ShardWriter:
         self._position = 0
         self._names: set[str] = set()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":  # `Self` is beyond beartype here
         return self
 
     def __exit__(
@@ -258,8 +258,8 @@ class ShardReader:
 
     def _open(self, shard: str) -> int:
         if shard not in self._descriptors:
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptors[shard] = os.open(self._folder / "shards" / shard, flags)
+            place = self._folder / "shards" / shard
+            self._descriptors[shard] = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         return self._descriptors[shard]
 
 
@@ -285,7 +285,8 @@ def _check_names(table: pa.Table, path: Path) -> None:
     for shard in table["shard"].unique().to_pylist():
         if not _SHARD_NAME.fullmatch(shard):
             raise ValueError(f"{path}: expected names as shard-01.tar, got {shard!r:.220}")
-        if not (path.parent / "shards" / shard).is_file():
+        place = path.parent / "shards" / shard
+        if not place.is_file():
             raise FileNotFoundError(f"{path}: expected the shard {shard} beside it, got no file")
 
 

@@ -88,9 +88,8 @@ class Preparer:
         options: LabelingOptions,
     ) -> None:
         self._reader = ManifestReader(manifest, sources)
-        self._rows = manifest[["sample_id", "source", "image", "height", "width"]].to_dict(
-            "records"
-        )
+        columns = manifest[["sample_id", "source", "image", "height", "width"]]
+        self._rows = cast("list[dict[str, Any]]", columns.to_dict("records"))
         self._sources = sources
         self._options = options
 

@@ -1,0 +1,70 @@
+"""Statistics that tell a usable label from a useless one."""
+
+import numpy as np
+import pytest
+
+from dav2.labeling.quality import flip_inconsistency, label_statistics
+
+
+def test_describes_a_map_worked_out_by_hand():
+    label = np.array([[0, 0], [1, 3], [2, 6]], np.float32)
+    described = label_statistics(label)
+    assert described["label_min"] == 0
+    assert described["label_max"] == 6
+    assert described["label_p50"] == 1.5
+    assert described["zero_fraction"] == pytest.approx(2 / 6)
+    assert described["degenerate"] is False
+    # Rows -1, 0, 1 with means 0, 2, 4: covariance 4/3. Variances: rows 2/3, values 50/6 - 2 x 2.
+    expected = (4 / 3) / np.sqrt(2 / 3 * 13 / 3)
+    assert described["ramp_correlation"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_percentiles_ignore_a_few_extremes():
+    label = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(100, 100)
+    label[0, 0], label[-1, -1] = -50, 50
+    described = label_statistics(label)
+    assert described["label_p01"] == pytest.approx(0.01, abs=1e-3)
+    assert described["label_p99"] == pytest.approx(0.99, abs=1e-3)
+
+
+def test_a_vertical_ramp_correlates_fully_and_a_horizontal_one_not_at_all():
+    ramp = np.repeat(np.arange(8, dtype=np.float32)[:, None], 5, axis=1)
+    assert label_statistics(ramp)["ramp_correlation"] == pytest.approx(1)
+    assert label_statistics(3 - 2 * ramp)["ramp_correlation"] == pytest.approx(-1)
+    assert label_statistics(np.ascontiguousarray(ramp.T))["ramp_correlation"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5, -2.0])
+def test_a_constant_map_is_degenerate_and_correlates_with_nothing(value):
+    described = label_statistics(np.full((4, 6), value, np.float32))
+    assert described["degenerate"] is True
+    assert described["ramp_correlation"] == 0
+
+
+def test_a_map_with_one_outlying_pixel_is_degenerate():
+    label = np.zeros((50, 50), np.float32)
+    label[3, 4] = 9
+    assert label_statistics(label)["degenerate"] is True
+
+
+def test_a_map_that_is_flat_compared_with_its_size_is_degenerate():
+    random = np.random.default_rng(0).random((20, 30), dtype=np.float32)
+    assert label_statistics(random * 0.01 + 1000)["degenerate"] is True
+    assert label_statistics(random * 0.01)["degenerate"] is False
+
+
+def test_a_model_that_mirrors_with_its_input_is_consistent():
+    label = np.random.default_rng(0).random((4, 6), dtype=np.float32)
+    assert flip_inconsistency(label, label[:, ::-1]) == 0
+
+
+def test_inconsistency_is_a_share_of_the_range():
+    label = np.array([[0, 4]], np.float32)
+    # Mirrored back: [1, 4], one of two pixels off by 1 of a range of 4.
+    assert flip_inconsistency(label, np.array([[4, 1]], np.float32)) == 1 / 8
+    assert flip_inconsistency(10 * label, np.array([[40, 10]], np.float32)) == 1 / 8
+
+
+def test_inconsistency_of_a_constant_label_is_not_defined():
+    constant = np.ones((3, 4), np.float32)
+    assert flip_inconsistency(constant, constant) is None
