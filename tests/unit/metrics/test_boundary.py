@@ -1,0 +1,77 @@
+"""Boundary F1: worked values, invariance, masks and truth without contours."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dav2.metrics.boundary import boundary_f1
+
+
+def all_of(array):
+    return np.ones(array.shape, dtype=bool)
+
+
+def test_a_score_worked_out_by_hand():
+    # One row; truth: the right pixel is in front at column 0|1 by 2, the left one at 2|3 by 1.5.
+    depth = np.array([[2.0, 1.0, 1.0, 1.5]])
+    # Prediction finds the first, misses the second, and invents one at 1|2 with the right in front.
+    pred = np.array([[4.0, 2.0, 1.0, 1.0]])
+    # Right in front: precision 1/2, recall 1. Left in front: 0 and 0. Above, below: nothing, 0.
+    precision, recall = 0.5 / 4, 1.0 / 4
+    expected = 2 * precision * recall / (precision + recall)
+    assert boundary_f1(pred, depth, pixels=all_of(depth)) == pytest.approx(expected)
+
+
+def test_weighs_thresholds_by_themselves():
+    depth = np.array([[1.2, 1.0]])
+    # Found up to a ratio of 1.1; of the truth's contours (below 1.2) only those count.
+    pred = np.array([[1.1, 1.0]])
+    thresholds = np.linspace(1.05, 1.25, 10)
+    # In one direction of four precision and recall are 1: F1 is 1/4 where both see the contour.
+    expected = 0.25 * thresholds[thresholds < 1.1].sum() / thresholds.sum()
+    assert boundary_f1(pred, depth, pixels=all_of(depth)) == pytest.approx(expected)
+
+
+def test_a_perfect_prediction_scores_one_where_all_directions_occur():
+    depth = np.ones((5, 7))
+    depth[2, 3] = 2.0
+    assert boundary_f1(depth, depth, pixels=all_of(depth)) == pytest.approx(1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(factor=st.floats(0.01, 100), seed=st.integers(0, 1000))
+def test_ignores_the_scale_of_the_prediction(factor, seed):
+    rng = np.random.default_rng(seed)
+    depth, pred = rng.uniform(1, 3, (5, 7)), rng.uniform(1, 3, (5, 7))
+    plain = boundary_f1(pred, depth, pixels=all_of(depth))
+    assert boundary_f1(factor * pred, depth, pixels=all_of(depth)) == pytest.approx(plain, rel=0.05)
+
+
+def test_swapping_front_and_back_finds_nothing():
+    depth = np.array([[1.0, 1.0, 2.0, 2.0]])
+    assert boundary_f1(1 / depth, depth, pixels=all_of(depth)) == 0.0
+
+
+def test_ignores_contours_beside_pixels_that_are_not_evaluated():
+    depth = np.array([[1.0, 2.0, np.inf, np.nan, 1.0, 2.0]])
+    pred = np.array([[1.0, 2.0, 50.0, 1e-9, 1.0, 1.0]])
+    pixels = np.array([[True, True, False, False, False, True]])
+    alone = boundary_f1(pred[:, :2], depth[:, :2], pixels=pixels[:, :2])
+    assert boundary_f1(pred, depth, pixels=pixels) == alone > 0
+
+
+def test_truth_without_contours_gives_no_score():
+    depth = np.full((5, 7), 3.0)
+    assert math.isnan(boundary_f1(depth, depth, pixels=all_of(depth)))
+    depth[0, 0] = 1.0
+    only_inside = all_of(depth)
+    only_inside[:2, :2] = False
+    assert math.isnan(boundary_f1(depth, depth, pixels=only_inside))
+
+
+def test_a_flat_prediction_scores_zero():
+    depth = np.array([[1.0, 2.0]])
+    assert boundary_f1(np.ones((1, 2)), depth, pixels=all_of(depth)) == 0.0
