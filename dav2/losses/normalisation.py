@@ -1,0 +1,109 @@
+"""What the losses on inverse depth share: statistics per map over valid pixels, means over images.
+
+Nothing here loops over the batch or waits for the device.
+
+Axes: B batch, H height, W width (pixels).
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_LEAST_DEVIATION = 1e-3
+_LEAST_RANGE = 1e-6
+
+
+def normalise_map(
+    inverse_depth: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> Float[Tensor, "B H W"]:
+    """Brings each map to 0 (farthest valid pixel) to 1 (closest).
+
+    Yang et al. 2024 (arXiv:2401.10891), section 3.1. The losses that remove shift and scale are
+    blind to it.
+
+    Args:
+        inverse_depth: Any affine scale.
+        valid: True where it was measured.
+
+    Returns:
+        No unit; 0 where invalid, and all over a map that is constant or has no valid pixel.
+    """
+    values = torch.where(valid, inverse_depth, 0)
+    low, high = _extremes(values, valid)
+    spread = high - low
+    constant = _is_constant(low, high)
+    scaled = (values - low[:, None, None]) / torch.where(constant, 1, spread)[:, None, None]
+    return torch.where(valid & ~constant[:, None, None], scaled, 0)
+
+
+def remove_shift_and_scale(
+    values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> tuple[Float[Tensor, "B H W"], Bool[Tensor, " B"]]:
+    """Subtracts each map's median and divides by its mean absolute deviation from it.
+
+    Ranftl et al. 2020 (arXiv:1907.01341), section 5, and Yang et al. 2024 (arXiv:2401.10891),
+    section 3.1. Statistics are those of the valid pixels; of an even number of them, the median is
+    the lower of the two in the middle, as `torch.median` has it. Gradients flow through both.
+
+    A map is degenerate if it has no valid pixel, or a deviation of at most a thousandth of its
+    range, or a range that is rounding (at most a millionth of its largest value): dividing would
+    blow up what means nothing. A NaN or infinity is no degeneracy: it reaches the loss.
+
+    Args:
+        values: Inverse depth, any affine scale. May be anything, NaN too, where invalid.
+        valid: True where it counts.
+
+    Returns:
+        The maps, no unit, 0 where invalid and all over a degenerate map; and, for each map, True
+        unless it is degenerate.
+    """
+    values = torch.where(valid, values.float(), 0)
+    count = valid.sum(dim=(1, 2))
+    marked = torch.where(valid, values, torch.nan).flatten(1)
+    median = torch.where(count > 0, marked.nanmedian(dim=1).values, 0)
+    centred = torch.where(valid, values - median[:, None, None], 0)
+    deviation = centred.abs().sum(dim=(1, 2)) / count.clamp(min=1)
+    with torch.no_grad():
+        low, high = _extremes(values, valid)
+        flat = _is_constant(low, high) | (deviation <= _LEAST_DEVIATION * (high - low))
+        usable = (count > 0) & ~(flat & deviation.isfinite())
+    scaled = centred / torch.where(usable, deviation, 1)[:, None, None]
+    return torch.where(usable[:, None, None], scaled, 0), usable
+
+
+def count_degenerate(
+    pred: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> Int[Tensor, ""]:
+    """Counts the images that weigh 0 in losses on maps without shift and scale.
+
+    Args:
+        pred: Predicted inverse depth, any affine scale.
+        target: Reference inverse depth, any affine scale.
+        valid: True where `target` was measured.
+    """
+    with torch.no_grad():
+        usable = remove_shift_and_scale(pred, valid)[1] & remove_shift_and_scale(target, valid)[1]
+        return (~usable).sum()
+
+
+def mean_over_images(losses: Float[Tensor, " B"], usable: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Returns the mean over all B images, in which an unusable one counts as 0.
+
+    Dividing by B, not by the number of usable images, makes the mean over several devices or
+    accumulated batches of one size equal to the mean over all their images.
+    """
+    return torch.where(usable, losses, 0).sum() / len(losses)
+
+
+def _extremes(
+    values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Smallest and largest valid value of each map; 0 and 0 of a map without any."""
+    low = torch.where(valid, values, torch.inf).amin(dim=(1, 2))
+    high = torch.where(valid, values, -torch.inf).amax(dim=(1, 2))
+    empty = ~valid.any(dim=2).any(dim=1)
+    return torch.where(empty, 0, low), torch.where(empty, 0, high)
+
+
+def _is_constant(low: Float[Tensor, " B"], high: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    return high - low <= _LEAST_RANGE * torch.maximum(low.abs(), high.abs())

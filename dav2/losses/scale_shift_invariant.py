@@ -1,0 +1,61 @@
+"""The data term: absolute error once shift and scale are removed.
+
+Axes: B batch, H height, W width (pixels).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dav2.losses.normalisation import mean_over_images, remove_shift_and_scale
+
+
+def scale_shift_invariant_loss(
+    pred: Float[Tensor, "B H W"],
+    target: Float[Tensor, "B H W"],
+    valid: Bool[Tensor, "B H W"],
+    *,
+    trim_fraction: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Mean absolute error after removing each image's own shift and scale.
+
+    Ranftl et al. 2020 (arXiv:1907.01341), section 5: shift is the median, scale the mean absolute
+    deviation, of prediction and target alike. Trimming is Depth Anything V2's (arXiv:2406.09414,
+    section 5.2): each pseudo-labelled image ignores its worst pixels, for there the label is more
+    likely wrong than the student. We take the mean over the pixels kept, as the authors say they
+    do; the loss code of Video Depth Anything divides by the number of all pixels.
+
+    Args:
+        pred: Predicted inverse depth, any affine scale.
+        target: Reference inverse depth, any affine scale.
+        valid: True where `target` was measured.
+        trim_fraction: Share of an image's valid pixels to ignore, rounded down to whole pixels;
+            of pixels with one error all are kept or none.
+
+    Returns:
+        Scalar, no unit: a mean over images. A degenerate image (`remove_shift_and_scale`) weighs 0.
+
+    Raises:
+        ValueError: `trim_fraction` is below 0 or not below 1.
+    """
+    if not 0 <= trim_fraction < 1:
+        raise ValueError(
+            f"scale_shift_invariant_loss: expected 0 <= trim_fraction < 1, got {trim_fraction}"
+        )
+    pred, pred_usable = remove_shift_and_scale(pred, valid)
+    target, target_usable = remove_shift_and_scale(target, valid)
+    errors = (pred - target).abs()
+    kept = _without_worst(errors.detach(), valid, trim_fraction) if trim_fraction else valid
+    means = torch.where(kept, errors, 0).sum(dim=(1, 2)) / kept.sum(dim=(1, 2)).clamp(min=1)
+    return mean_over_images(means, pred_usable & target_usable)
+
+
+def _without_worst(
+    errors: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"], fraction: float
+) -> Bool[Tensor, "B H W"]:
+    count = valid.sum(dim=(1, 2))
+    dropped = count * round(fraction * 1_000_000) // 1_000_000  # whole numbers: 10 % of 10 is 1
+    ordered = torch.where(valid, errors, torch.inf).flatten(1).sort(dim=1).values
+    last = (count - dropped - 1).clamp(min=0)
+    limit = ordered.gather(1, last[:, None])[:, :, None]
+    return valid & ~(errors > limit)  # a NaN is not above any limit: it stays and shows
