@@ -1,0 +1,223 @@
+"""The engine labels every sample once, whatever fails, and gives the same bytes every time."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dav2.data.images import decode_image
+from dav2.data.shards import ShardReader, read_index
+from dav2.data.transforms import normalise, resize_image
+from dav2.labeling.store import read_refused
+
+
+def tree(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_label_is_the_teachers_answer_to_the_whole_photograph(photographs, tmp_path):
+    photographs.add("wild", 4)
+    photographs.label(photographs.job(), tmp_path / "out")
+    reader = ShardReader(tmp_path / "out")
+    samples = {reader.read(i).sample_id: reader.read(i) for i in range(len(reader))}
+    for number, size in enumerate([(28, 42), (42, 28), (28, 42), (42, 28)]):
+        image = decode_image(tmp_path / "wild" / f"{number:03}.jpg")
+        inputs = torch.from_numpy(np.array(resize_image(image, size)))[None]
+        expected = photographs.teacher(normalise(inputs))[0].detach().numpy()
+        label = samples[f"wild-{number:03}"].relative_depth
+        np.testing.assert_allclose(label, expected, atol=np.ptp(expected) / 1e5)
+
+
+def test_a_second_run_with_other_threads_gives_the_same_bytes(photographs, tmp_path):
+    photographs.add("wild", 17)
+    photographs.label(photographs.job(num_workers=1), tmp_path / "one")
+    (tmp_path / "other").mkdir()
+    other = photographs.job(num_workers=5, store=tmp_path / "other")
+    photographs.label(other, tmp_path / "two")
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_each_photograph_is_computed_once_and_never_again(photographs, tmp_path):
+    photographs.add("wild", 17)
+    job = photographs.job(flip_check_fraction=0.0)
+    photographs.label(job, tmp_path / "out")
+    assert photographs.num_seen() == 17
+    first = tree(tmp_path / "out")
+    photographs.label(job, tmp_path / "out")
+    assert photographs.num_seen() == 17
+    assert tree(tmp_path / "out") == first
+
+
+def test_batches_hold_no_more_than_allowed_and_mirror_images_go_apart(photographs):
+    photographs.add("wild", 17)
+    photographs.label(photographs.job(batch_size=2, flip_check_fraction=1.0))
+    assert max(photographs.teacher.batch_sizes) == 2
+    assert photographs.num_seen() == 2 * 17
+
+
+def test_adding_a_source_computes_only_its_own_photographs(photographs, tmp_path):
+    photographs.add("wild", 11)
+    photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
+    before = tree(tmp_path / "out" / "shards")
+    photographs.add("photos", 5)
+    photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
+    assert photographs.num_seen() == 11 + 5
+    after = tree(tmp_path / "out" / "shards")
+    assert before.items() < after.items()
+    assert len(read_index(tmp_path / "out" / "manifest.parquet")) == 16
+
+
+def test_removing_a_source_leaves_no_row_of_it(photographs, tmp_path):
+    photographs.add("wild", 11).add("photos", 5)
+    photographs.label(photographs.job(), tmp_path / "out")
+    manifest = photographs.manifest()
+    remaining = manifest[manifest["source"] == "wild"].reset_index(drop=True)
+    photographs.label(photographs.job(remaining), tmp_path / "out")
+    index = read_index(tmp_path / "out" / "manifest.parquet")
+    assert set(index["source"]) == {"wild"}
+    assert not any(name.startswith("photos") for name in tree(tmp_path / "out" / "shards"))
+
+
+def test_another_teacher_leaves_no_old_label(photographs, tmp_path):
+    photographs.add("wild", 9)
+    photographs.label(photographs.job(teacher="a" * 16), tmp_path / "out")
+    torch.nn.init.constant_(photographs.teacher.blur.weight, -0.02)
+    photographs.label(photographs.job(teacher="b" * 16), tmp_path / "out")
+    (tmp_path / "fresh").mkdir()
+    fresh = photographs.job(teacher="b" * 16, store=tmp_path / "fresh")
+    photographs.label(fresh, tmp_path / "expected")
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "001.jpg: expected a whole JPEG"),
+        (lambda path: path.write_bytes(b"text"), "001.jpg: expected a JPEG, PNG or WebP image"),
+        (lambda path: path.unlink(), "001.jpg: expected an image file, got nothing"),
+    ],
+)
+def test_a_photograph_that_fails_is_quarantined_with_its_reason(
+    photographs, tmp_path, damage, reason
+):
+    photographs.add("wild", 6)
+    manifest = photographs.manifest()
+    damage(tmp_path / "wild" / "001.jpg")
+    finished = photographs.label(photographs.job(manifest), tmp_path / "out")
+    refused = read_refused(photographs.store, [shard for shard, _ in finished]).to_pylist()
+    assert [entry["sample_id"] for entry in refused] == ["wild-001"]
+    assert refused[0]["reason"].startswith(reason)
+    assert str(tmp_path) not in refused[0]["reason"]
+    index = read_index(tmp_path / "out" / "manifest.parquet")
+    assert sorted(index["sample_id"]) == [f"wild-{n:03}" for n in (0, 2, 3, 4, 5)]
+
+
+def test_a_photograph_of_another_size_than_ingested_is_quarantined(photographs):
+    photographs.add("wild", 3)
+    manifest = photographs.manifest()
+    manifest.loc[1, ["height", "width"]] = 40, 60
+    finished = photographs.label(photographs.job(manifest))
+    (reason,) = read_refused(photographs.store, [shard for shard, _ in finished])["reason"]
+    assert "001.jpg: expected 40 x 60 px as in the manifest, got 42 x 28 px" in str(reason)
+
+
+def test_a_photograph_too_elongated_is_quarantined_without_decoding(photographs):
+    photographs.add("wild", 3)
+    finished = photographs.label(photographs.job(max_aspect_ratio=1.4))
+    reasons = read_refused(photographs.store, [shard for shard, _ in finished])["reason"]
+    assert "aspect ratio of at most 1.4, got 28 x 42 px" in str(reasons[0])
+    assert photographs.num_seen() == 0
+
+
+def test_an_answer_that_is_not_finite_is_quarantined(photographs):
+    photographs.add("wild", 3)
+    torch.nn.init.constant_(photographs.teacher.blur.bias, float("nan"))
+    finished = photographs.label(photographs.job(flip_check_fraction=1.0))
+    reasons = read_refused(photographs.store, [shard for shard, _ in finished])["reason"]
+    assert "label: expected finite values, got 1176 that are not" in str(reasons[0])
+
+
+def test_a_file_that_was_gone_is_tried_again_and_a_damaged_one_is_not(photographs, tmp_path):
+    photographs.add("wild", 2)
+    manifest = photographs.manifest()
+    gone, whole = tmp_path / "wild" / "000.jpg", (tmp_path / "wild" / "000.jpg").read_bytes()
+    gone.unlink()
+    photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    gone.write_bytes(whole)
+    ((_, record),) = photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    assert (record.num_samples, record.num_refused) == (2, 0)
+    gone.write_bytes(b"text")
+    manifest = photographs.manifest()
+    photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    num_seen = photographs.num_seen()
+    ((_, record),) = photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    assert record.num_refused == 1
+    assert photographs.num_seen() == num_seen
+
+
+def test_small_upright_jpegs_keep_their_bytes_and_others_are_encoded_anew(photographs, tmp_path):
+    photographs.add("wild", 4)
+    photographs.label(photographs.job(), tmp_path / "out")
+    index = read_index(tmp_path / "out" / "manifest.parquet").set_index("sample_id")
+    sizes = index[["image_height", "image_width"]].to_numpy().tolist()
+    assert sizes == [[28, 42], [42, 28], [28, 42], [35, 28]]
+    for number, is_kept in enumerate([True, True, False, False]):
+        row = index.loc[f"wild-{number:03}"]
+        tar = (tmp_path / "out" / "shards" / row["shard"]).read_bytes()
+        stored = tar[row["jpg_offset"] : row["jpg_offset"] + row["jpg_bytes"]]
+        source = (tmp_path / "wild" / f"{number:03}.jpg").read_bytes()
+        assert (stored == source) == is_kept
+
+
+def test_a_label_follows_the_grid_of_a_smaller_image(photographs, tmp_path):
+    photographs.add("wild", 1)
+    photographs.label(photographs.job(short_side_px=56), tmp_path / "out")
+    sample = ShardReader(tmp_path / "out").read(0)
+    assert sample.relative_depth.shape == (28, 42)
+    image = decode_image(tmp_path / "wild" / "000.jpg")
+    inputs = torch.from_numpy(np.array(resize_image(image, (56, 84))))[None]
+    answer = photographs.teacher(normalise(inputs))[:, None]
+    expected = F.interpolate(answer, (28, 42), mode="bilinear", align_corners=True)[0, 0]
+    np.testing.assert_allclose(sample.relative_depth, expected.detach().numpy(), atol=1e-3)
+
+
+def test_statistics_stand_in_the_index(photographs, tmp_path):
+    photographs.add("wild", 8)
+    photographs.label(photographs.job(flip_check_fraction=1.0), tmp_path / "out")
+    index = read_index(tmp_path / "out" / "manifest.parquet")
+    reader = ShardReader(tmp_path / "out")
+    for place, row in enumerate(index.itertuples()):
+        label = reader.read(place).relative_depth
+        assert row.label_min == pytest.approx(label.min(), abs=1e-6)
+        assert row.label_p50 == pytest.approx(np.median(label), abs=1e-3)
+        assert row.flip_inconsistency < 1e-5  # the teacher's blur is symmetric
+        assert row.ramp_correlation > 0.5
+    part = photographs.job(flip_check_fraction=0.5)
+    photographs.label(part, tmp_path / "out")
+    index = read_index(tmp_path / "out" / "manifest.parquet")
+    assert 0 < index["flip_inconsistency"].notna().sum() < 8
+
+
+def test_a_failure_of_the_teacher_itself_stops_the_run_and_keeps_whole_shards(photographs):
+    photographs.add("wild", 24)
+    job = photographs.job(flip_check_fraction=0.0, batch_size=1)
+    answer = photographs.teacher.forward
+
+    def fail_at_last(images):
+        if len(photographs.teacher.batch_sizes) == 23:
+            raise RuntimeError("out of memory")
+        return answer(images)
+
+    photographs.teacher.forward = fail_at_last
+    with pytest.raises(RuntimeError, match="out of memory"):
+        photographs.label(job, samples_per_shard=3)
+    assert not list(photographs.store.glob(".*"))
+    photographs.teacher.forward = answer
+    finished = photographs.label(job, samples_per_shard=3)
+    assert sum(record.num_samples for _, record in finished) == 24
+    # Of 23 that were computed, at most the last shard and those under way had to be repeated.
+    assert photographs.num_seen() <= 23 + 1 + 3 + 2 * 3 + 2
