@@ -1,0 +1,149 @@
+"""Batches for training: which samples, in which order, in which view.
+
+Axes: B batch, H height, W width (pixels), 3 colours.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dav2.training.augment import AugmentConfig, draw_colours, generator, random_view
+from dav2.training.order import permuted
+from dav2.training.samples import KeptSamples, Samples, TrainingSample
+
+
+class Batch(NamedTuple):
+    """Views of several samples."""
+
+    sample_ids: list[str]
+    images: UInt8[Tensor, "B H W 3"]
+    colours: Float32[Tensor, "B 5"]
+    """Factors for `dav2.training.augment.distort`."""
+    targets: Float32[Tensor, "B H W"]
+    valid: Bool[Tensor, "B H W"]
+
+
+View = tuple[TrainingSample, Float32[np.ndarray, " 5"]]
+
+
+class Views(Dataset[View]):
+    """The endless stream of random views: what stands at a position follows from the seed alone."""
+
+    def __init__(self, samples: Samples, config: AugmentConfig, *, seed: int) -> None:
+        self._samples = samples
+        self._config = config
+        self._seed = seed
+        self._length = len(samples.sample_ids)
+
+    def __getitem__(self, position: int) -> View:
+        sample = self._samples.read(permuted(position, self._length, seed=self._seed))
+        numbers = generator(self._seed, position)
+        view = random_view(sample, self._config, numbers)
+        return view, draw_colours(self._config, numbers)
+
+
+class Positions(Sampler[list[int]]):
+    """The positions of each batch, from a batch of the stream on.
+
+    All processes together take consecutive positions, so that their number does not change which
+    samples a step sees.
+    """
+
+    def __init__(
+        self, first: int, end: int, *, batch_size: int, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        self._batches = range(first, end)
+        self._batch_size = batch_size
+        self._rank = rank
+        self._num_ranks = num_ranks
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches:
+            start = (batch * self._num_ranks + self._rank) * self._batch_size
+            yield list(range(start, start + self._batch_size))
+
+
+class TrainingData(LightningDataModule):
+    """Feeds a training from any step on."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        config: AugmentConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        num_batches: int,
+        first_batch: int,
+        num_workers: int,
+        memory_limit_bytes: int,
+    ) -> None:
+        """Prepares nothing yet.
+
+        Args:
+            samples: What to train on.
+            config: Size of a view and what is varied.
+            seed: Decides order and views.
+            batch_size: Samples of one process in one batch.
+            num_batches: Batches of the whole training.
+            first_batch: Batches already seen.
+            num_workers: Processes that decode where the samples do not fit into memory.
+            memory_limit_bytes: Decoded samples are kept while below this; then no other process
+                is needed.
+        """
+        super().__init__()
+        self._samples = samples
+        self._config = config
+        self._seed = seed
+        self._batch_size = batch_size
+        self._batches = (first_batch, num_batches)
+        self._num_workers = num_workers
+        self._memory_limit_bytes = memory_limit_bytes
+
+    def train_dataloader(self) -> DataLoader[View]:
+        """Returns the batches that are left, those of this process."""
+        trainer = self.trainer
+        num_workers = 0 if self._fits() else self._num_workers
+        samples = self._samples
+        if num_workers == 0:
+            samples = KeptSamples(samples, limit_bytes=self._memory_limit_bytes)
+        first, end = self._batches
+        return DataLoader(
+            Views(samples, self._config, seed=self._seed),
+            batch_sampler=Positions(
+                first,
+                end,
+                batch_size=self._batch_size,
+                rank=trainer.global_rank if trainer else 0,
+                num_ranks=trainer.world_size if trainer else 1,
+            ),
+            num_workers=num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=num_workers > 0,
+        )
+
+    def _fits(self) -> bool:
+        num_samples = len(self._samples.sample_ids)
+        return self._samples.read(0).num_bytes() * num_samples <= self._memory_limit_bytes
+
+
+def collate(views: Sequence[View]) -> Batch:
+    """Returns views as one batch."""
+    samples = [sample for sample, _ in views]
+    return Batch(
+        sample_ids=[sample.sample_id for sample in samples],
+        images=torch.from_numpy(np.stack([sample.image for sample in samples])),
+        colours=torch.from_numpy(np.stack([colours for _, colours in views])),
+        targets=torch.from_numpy(np.stack([sample.target for sample in samples])),
+        valid=torch.from_numpy(np.stack([sample.valid for sample in samples])),
+    )

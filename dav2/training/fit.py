@@ -1,0 +1,182 @@
+"""Trains a model from samples to weights, resuming where an interrupted training stopped."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch import nn
+
+from dav2.models.depth_anything import DepthAnything
+from dav2.training.augment import AugmentConfig
+from dav2.training.data import TrainingData
+from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.progress import ProgressLine
+from dav2.training.recording import Listener, Recorder
+from dav2.training.resume import Checkpointer
+from dav2.training.samples import Samples
+from dav2.training.validation import ValidationConfig, Validator, freeze
+
+Precision = Literal["float32", "bfloat16"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """All of a training but the model and the samples."""
+
+    name: str
+    """Shown while it trains."""
+    seed: int
+    losses: LossConfig
+    optimiser: OptimiserConfig
+    augment: AugmentConfig
+    validation: ValidationConfig
+    batch_size: int
+    """Samples of one forward pass of one process."""
+    accumulate: int
+    """Forward passes of one step."""
+    precision: Precision
+    """Of activations; weights, losses and the last layer stay in float32."""
+    num_threads: int
+    """Of the CPU; another number gives other rounding, hence other weights."""
+    num_workers: int
+    memory_limit_bytes: int
+    log_every_steps: int
+    checkpoint_every_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training leaves."""
+
+    model: DepthAnything
+    """On the CPU, in evaluation mode."""
+    curves: list[dict[str, float]]
+    """A row every so many steps: step, loss, terms of the loss, rates."""
+    validation: dict[str, float]
+    """Measures of `model`, with the step of its weights."""
+    history: list[dict[str, float]]
+    """Measures of every validation."""
+
+
+def fit(
+    model: DepthAnything,
+    samples: Samples,
+    held_out: Samples,
+    *,
+    config: FitConfig,
+    work: Path,
+    listener: Listener | None = None,
+    frozen_encoder: nn.Module | None = None,
+) -> Fitted:
+    """Trains `model` and returns its averaged (or best) weights.
+
+    Two calls with equal arguments give equal weights on a CPU, also when the first was killed and
+    the second went on in the same `work`.
+
+    Args:
+        model: With its initial weights; changed.
+        samples: What it learns from.
+        held_out: What it is validated on, never trained on.
+        config: Everything else.
+        work: Folder of this training alone, for its progress. A finished training found there is
+            returned without training.
+        listener: Told curves and measures as they come.
+        frozen_encoder: For feature alignment.
+
+    Raises:
+        ValueError: If a sample cannot be read, the progress found is damaged, or numbers are no
+            longer finite; the last good progress is kept.
+    """
+    torch.set_num_threads(config.num_threads)
+    module = DepthTraining(
+        model,
+        losses=config.losses,
+        optimiser=config.optimiser,
+        seed=config.seed,
+        max_sigma_px=_max_sigma_px(config.augment),
+        frozen_encoder=frozen_encoder,
+    )
+    recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
+    validator = Validator(freeze(held_out, config.validation), config.validation, listener=listener)
+    states = {"recorder": recorder, "validator": validator}
+    checkpointer = Checkpointer(work, states, every_steps=config.checkpoint_every_steps)
+    checkpointer.restore(module)
+    steps_left = config.optimiser.num_steps - checkpointer.first_step
+    if checkpointer.first_step:
+        logger.info("%s: goes on after step %d", config.name, checkpointer.first_step)
+    if steps_left:
+        line = ProgressLine(
+            config.name,
+            num_steps=config.optimiser.num_steps,
+            batch_size=config.batch_size * config.accumulate,
+            recorder=recorder,
+            validator=validator,
+        )
+        with _quiet():
+            trainer = _trainer(config, steps_left, work, [recorder, validator, checkpointer, line])
+            trainer.fit(module, datamodule=_data(samples, config, checkpointer.first_step))
+    kept, measures = validator.final(module)
+    return Fitted(kept.cpu().eval(), recorder.rows, measures, validator.history)
+
+
+def _trainer(config: FitConfig, num_steps: int, work: Path, callbacks: list[Callback]) -> Trainer:
+    seed_everything(config.seed, verbose=False)
+    return Trainer(
+        max_steps=num_steps,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+        accumulate_grad_batches=config.accumulate,
+        callbacks=callbacks,
+        # What Lightning would do beside training, this project does itself, and resumes exactly.
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+        default_root_dir=work,
+    )
+
+
+def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
+    return TrainingData(
+        samples,
+        config.augment,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        num_batches=config.optimiser.num_steps * config.accumulate,
+        first_batch=first_step * config.accumulate,
+        num_workers=config.num_workers,
+        memory_limit_bytes=config.memory_limit_bytes,
+    )
+
+
+def _max_sigma_px(augment: AugmentConfig) -> float:
+    return augment.blur_sigma_px[1] if augment.blur_probability > 0 else 0.0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Lightning says about choices that are made on purpose here."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            r".*does not have many workers.*",  # samples in memory need none
+            r".*`validation_step` but have no `val_dataloader`.*",
+            r".*GPU available but not used.*",
+            r".*module\(s\) in eval mode at the start of training.*",  # the averaged weights
+            r".*isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield

@@ -1,0 +1,234 @@
+"""One training step: view, model, losses, optimiser, averaged weights.
+
+Axes: B batch, H height, W width (pixels), N patches, C channels.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+import torch
+from jaxtyping import Bool, Float
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from dav2.data.transforms import normalise
+from dav2.losses.feature_alignment import feature_alignment_loss
+from dav2.losses.gradient_matching import gradient_matching_loss
+from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
+from dav2.losses.silog import silog_loss
+from dav2.models.depth_anything import DepthAnything
+from dav2.training.augment import distort
+from dav2.training.data import Batch
+from dav2.training.order import mixed
+from dav2.training.schedule import ScheduleName, rate_factor
+
+TargetKind = Literal["inverse_depth", "depth"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Which terms a training minimises; a weight of 0 turns one off."""
+
+    target: TargetKind
+    """Inverse depth up to scale and shift, or metres (SiLog alone)."""
+    gradient_weight: float = 2.0
+    """Of gradient matching; 2 is the paper's choice at its scale."""
+    num_gradient_scales: int = 4
+    trim_fraction: float = 0.0
+    """Share of the worst pixels of a sample that the data term leaves out."""
+    feature_weight: float = 0.0
+    """Of feature alignment; needs the encoder to align with."""
+    feature_tolerance: float = 0.85
+    """Patches more alike than this (cosine) are left alone."""
+    variance_focus: float = 0.5
+    """SiLog: 0 minimises the error of the logarithm, 1 its variance alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserConfig:
+    """How weights move."""
+
+    num_steps: int
+    encoder_lr: float
+    decoder_lr: float
+    schedule: ScheduleName
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 0.0
+    """Gradients of a larger norm are shortened to it; 0 for never."""
+    average_decay: float = 0.999
+    """Of the exponential average of the weights; 0 keeps the last weights alone."""
+
+
+class DepthTraining(LightningModule):
+    """Trains a model; `averaged` holds the average of its weights, which is what is kept."""
+
+    def __init__(
+        self,
+        model: DepthAnything,
+        *,
+        losses: LossConfig,
+        optimiser: OptimiserConfig,
+        seed: int,
+        max_sigma_px: float = 0.0,
+        frozen_encoder: nn.Module | None = None,
+    ) -> None:
+        """Takes a model that has its initial weights.
+
+        Args:
+            model: Changed by training.
+            losses: Terms and weights.
+            optimiser: Rates, schedule, average.
+            seed: Decides what is random inside a step, together with the step.
+            max_sigma_px: Largest blur of the augmentation.
+            frozen_encoder: Pretrained encoder of the same size for feature alignment.
+
+        Raises:
+            ValueError: If feature alignment is wanted and there is no encoder to align with.
+        """
+        super().__init__()
+        if losses.feature_weight > 0 and frozen_encoder is None:
+            raise ValueError(
+                f"feature alignment: expected a pretrained encoder for weight "
+                f"{losses.feature_weight}, got none"
+            )
+        self.model = model
+        self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
+        self.num_steps_done = 0
+        self._losses = losses
+        self._optimiser = optimiser
+        self._seed = seed
+        self._max_sigma_px = max_sigma_px
+        # In a list, so that it is no part of the state: it never changes.
+        self._frozen = [frozen_encoder.requires_grad_(False).eval()] if frozen_encoder else []
+
+    def on_fit_start(self) -> None:
+        """Brings the frozen encoder to the device."""
+        for encoder in self._frozen:
+            encoder.to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Returns the loss, its terms and which samples gave finite numbers; waits for nothing."""
+        torch.manual_seed(mixed(mixed(self._seed) ^ self.num_steps_done) >> 1)
+        images = distort(batch.images, batch.colours, max_sigma_px=self._max_sigma_px)
+        inputs = normalise(images)
+        pred, tokens = self.model.forward_with_features(inputs)
+        with torch.autocast(pred.device.type, enabled=False):
+            terms = self._terms(pred.float(), batch.targets, batch.valid)
+        if self._frozen:
+            with torch.no_grad():
+                frozen = self._frozen[0](inputs)[-1]
+            alignment = feature_alignment_loss(
+                tokens.float(), frozen.float(), tolerance=self._losses.feature_tolerance
+            )
+            terms["features"] = self._losses.feature_weight * alignment
+        loss = torch.stack(list(terms.values())).sum()
+        finite = pred.detach().isfinite().flatten(1).all(1)
+        finite &= (batch.targets.isfinite() | ~batch.valid).flatten(1).all(1)
+        detached = {name: term.detach() for name, term in terms.items()}
+        return {"loss": loss, "finite": finite, **detached}
+
+    def _terms(
+        self,
+        pred: Float[Tensor, "B H W"],
+        target: Float[Tensor, "B H W"],
+        valid: Bool[Tensor, "B H W"],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Returns the weighted terms of the loss."""
+        losses = self._losses
+        match losses.target:
+            case "depth":
+                focus = losses.variance_focus
+                return {"silog": silog_loss(pred, target, valid, variance_focus=focus)}
+            case "inverse_depth":
+                data = scale_shift_invariant_loss(
+                    pred, target, valid, trim_fraction=losses.trim_fraction
+                )
+                if losses.gradient_weight == 0:
+                    return {"data": data}
+                gradient = gradient_matching_loss(
+                    pred, target, valid, num_scales=losses.num_gradient_scales
+                )
+                return {"data": data, "gradient": losses.gradient_weight * gradient}
+            case _:
+                assert_never(losses.target)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns AdamW with a rate for the encoder and one for the decoder, and the schedule."""
+        config = self._optimiser
+        optimiser = AdamW(
+            [
+                {"params": list(self.model.encoder.parameters()), "lr": config.encoder_lr},
+                {"params": list(self.model.head.parameters()), "lr": config.decoder_lr},
+            ],
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        first = self.num_steps_done
+
+        def factor(step: int) -> float:
+            return rate_factor(
+                first + step,
+                config.schedule,
+                num_steps=config.num_steps,
+                warmup_steps=config.warmup_steps,
+            )
+
+        scheduler = LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Shortens gradients; Lightning itself would refuse to beside a fused optimiser."""
+        if self._optimiser.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._optimiser.clip_norm)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Takes a step and moves the averaged weights after it."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.num_steps_done += 1
+        # A young average would hold on to the random initial weights.
+        decay = min(
+            self._optimiser.average_decay, (1 + self.num_steps_done) / (10 + self.num_steps_done)
+        )
+        if self._optimiser.average_decay == 0:
+            decay = 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay
+            )
+
+    def is_due(self, every_steps: int, batch_idx: int) -> bool:
+        """Returns whether what happens every so many steps happens after this batch.
+
+        It also happens after the last step, and never between the parts of an accumulated batch.
+        """
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+            return False
+        done = self.num_steps_done
+        return done % every_steps == 0 or done == self._optimiser.num_steps
+
+    def rates(self) -> dict[str, float]:
+        """Returns the learning rates of the next step."""
+        encoder, decoder = self.trainer.optimizers[0].param_groups
+        return {"encoder_lr": float(encoder["lr"]), "decoder_lr": float(decoder["lr"])}

@@ -1,0 +1,102 @@
+"""Keeps the state of a training, so that it can be killed at any moment and go on."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dav2.data.files import written_whole
+from dav2.training.data import Batch
+from dav2.training.module import DepthTraining
+from dav2.training.recording import Recorder
+
+PROGRESS = "progress.pt"
+"""Name of the file in the folder of a training's unfinished work."""
+
+
+class Checkpointer(Callback):
+    """Writes everything that decides the rest of a training to one file, whole, now and then.
+
+    That is: weights, their average, the optimiser, the number of steps, and what other callbacks
+    remember. Order of samples, views, schedule and random numbers follow from seed and step alone.
+    """
+
+    def __init__(self, folder: Path, others: Mapping[str, Callback], *, every_steps: int) -> None:
+        """Writes nothing yet.
+
+        Args:
+            folder: Folder of the unfinished work.
+            others: Callbacks whose state belongs to the training, by name; they come before this
+                one in the trainer's list.
+            every_steps: Steps between two states; the last is always written.
+        """
+        self._path = folder / PROGRESS
+        self._others = others
+        self._every_steps = every_steps
+        self._found = load_progress(self._path)
+
+    @property
+    def first_step(self) -> int:
+        """Steps that were done when the training was last interrupted."""
+        return int(self._found["step"]) if self._found else 0
+
+    def restore(self, module: DepthTraining) -> None:
+        """Gives weights and the other callbacks their state back, before the trainer starts."""
+        if self._found:
+            module.load_state_dict(self._found["module"])
+            module.num_steps_done = self.first_step
+            for name, callback in self._others.items():
+                callback.load_state_dict(self._found["callbacks"][name])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives the optimiser its state back; its rates are the schedule's, not the file's."""
+        if self._found:
+            (optimiser,) = trainer.optimizers
+            fresh = [dict(group) for group in optimiser.param_groups]
+            optimiser.load_state_dict(self._found["optimiser"])
+            for group, own in zip(optimiser.param_groups, fresh, strict=True):
+                group.update({name: own[name] for name in ("lr", "initial_lr")})
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Writes where it is due; never a state that holds a NaN."""
+        assert isinstance(pl_module, DepthTraining)
+        if not pl_module.is_due(self._every_steps, batch_idx):
+            return
+        for callback in self._others.values():
+            if isinstance(callback, Recorder):
+                callback.check()
+        state = {
+            "step": pl_module.num_steps_done,
+            "module": pl_module.state_dict(),
+            "optimiser": trainer.optimizers[0].state_dict(),
+            "callbacks": {name: other.state_dict() for name, other in self._others.items()},
+        }
+        if trainer.is_global_zero:
+            with written_whole(self._path) as written:
+                torch.save(state, written)
+
+
+def load_progress(path: Path) -> dict[str, Any]:
+    """Returns the state of an interrupted training, or nothing where there is none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: expected the state of a training, got {reason}") from None
+    return state

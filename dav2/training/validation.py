@@ -1,0 +1,244 @@
+"""Measures a model on frozen samples while it trains, and keeps the best weights.
+
+Axes: B batch, H height, W width (pixels), K pairs of pixels.
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from dav2.data.transforms import normalise, prepare_size, resize_image, resize_map
+from dav2.metrics.depth import Protocol, align, depth_errors
+from dav2.models.depth_anything import DepthAnything
+from dav2.training.data import Batch
+from dav2.training.module import DepthTraining
+from dav2.training.recording import Listener
+from dav2.training.samples import Samples, TrainingSample
+
+MIN_RATIO = 1.3
+"""Of the depths of a pair: below it, people too would hesitate which is closer."""
+FLOOR_FRACTION = 0.05
+"""Labels of a teacher below this share of their map's largest are left out: their zero is
+arbitrary, and ratios near it measure nothing."""
+
+_NUM_CANDIDATES = 512
+_MEASURES = ("delta1", "abs_rel", "abs_rel_inverse")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSample:
+    """A validation sample at the size at which the model sees it."""
+
+    sample_id: str
+    image: UInt8[np.ndarray, "H W 3"]
+    depth: Float32[np.ndarray, "H W"]
+    """Depth in metres, or up to scale (and shift of its inverse) where a teacher labelled it; 1
+    where it does not count."""
+    pixels: Bool[np.ndarray, "H W"]
+    """True where it is compared; no sky."""
+    near: Int[np.ndarray, " K"]
+    """Flat indices of the closer pixel of each pair; half of them are the upper one."""
+    far: Int[np.ndarray, " K"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationConfig:
+    """How a training is validated."""
+
+    every_steps: int
+    short_side_px: int
+    batch_size: int
+    keep_best: bool
+    """Keep the weights of the best validation (smallest AbsRel) instead of the last ones."""
+    labelled_by_teacher: bool
+    """Targets are a teacher's labels, whose zero is arbitrary."""
+    max_depth_m: float | None
+    """None: relative depth, aligned; else metres, as they stand."""
+
+
+def freeze(samples: Samples, config: ValidationConfig) -> list[FrozenSample]:
+    """Reads validation samples once, whole images at sides that are multiples of 14.
+
+    Raises:
+        ValueError: If a sample cannot be read, or no image has two depths to compare.
+    """
+    frozen = [_frozen(samples.read(index), config) for index in range(len(samples.sample_ids))]
+    frozen = [sample for sample in frozen if sample.pixels.any()]
+    if not any(len(sample.near) for sample in frozen):
+        raise ValueError(
+            f"validation: expected images with different depths, got none among "
+            f"{len(samples.sample_ids)}"
+        )
+    return frozen
+
+
+def measure(
+    model: DepthAnything, samples: list[FrozenSample], config: ValidationConfig
+) -> dict[str, float]:
+    """Returns the means over images of delta1 and AbsRel, and the share of pairs in right order.
+
+    Relative depth is aligned to the truth by least squares in inverse depth, image by image. A pair
+    predicted as equally far counts as wrong, so that a constant scores 0.
+
+    Args:
+        model: In evaluation mode.
+        samples: From `freeze`.
+        config: As given to `freeze`.
+
+    Returns:
+        `delta1`, `abs_rel` (in depth), `abs_rel_inverse` (in inverse depth), `pair_accuracy`.
+    """
+    metric = config.max_depth_m is not None
+    protocol = Protocol("none" if metric else "inverse_depth", "none", 0.0, config.max_depth_m)
+    sums = dict.fromkeys(_MEASURES, 0.0)
+    num_right = 0
+    for sample, pred in zip(samples, _predictions(model, samples, config), strict=True):
+        aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=protocol)
+        errors = depth_errors(aligned.depth, sample.depth, pixels=sample.pixels)
+        for name in _MEASURES:
+            sums[name] += errors[name]
+        closeness = -pred.ravel() if metric else pred.ravel()
+        num_right += int((closeness[sample.near] > closeness[sample.far]).sum())
+    num_pairs = sum(len(sample.near) for sample in samples)
+    means = {name: value / len(samples) for name, value in sums.items()}
+    return {**means, "pair_accuracy": num_right / num_pairs}
+
+
+class Validator(Callback):
+    """Validates the averaged weights every so many steps and after the last."""
+
+    def __init__(
+        self,
+        samples: list[FrozenSample],
+        config: ValidationConfig,
+        *,
+        listener: Listener | None = None,
+    ) -> None:
+        """Has nothing measured yet.
+
+        Args:
+            samples: From `freeze`.
+            config: When and how.
+            listener: Told the measures of each validation.
+        """
+        self.history: list[dict[str, float]] = []
+        """The measures of each validation, and the step it followed."""
+        self._samples = samples
+        self._config = config
+        self._listener = listener
+        self._best: dict[str, Any] = {}
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Validates where it is due."""
+        assert isinstance(pl_module, DepthTraining)
+        if pl_module.is_due(self._config.every_steps, batch_idx):
+            self._validate(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns history and best weights."""
+        return {"history": self.history, "best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned."""
+        self.history = list(state_dict["history"])
+        self._best = dict(state_dict["best"])
+
+    def final(self, module: DepthTraining) -> tuple[DepthAnything, dict[str, float]]:
+        """Returns the model to keep, and its measures with their step."""
+        if self._config.keep_best:
+            module.averaged.load_state_dict(self._best)
+            return module.averaged, min(self.history, key=self._badness)
+        return module.averaged, self.history[-1]
+
+    def _validate(self, module: DepthTraining) -> None:
+        measures = measure(module.averaged, self._samples, self._config)
+        step = module.num_steps_done
+        self.history.append({"step": float(step), **measures})
+        if self._config.keep_best and self._is_best():
+            weights = module.averaged.state_dict()
+            self._best = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        if self._listener is not None:
+            self._listener({f"val/{name}": value for name, value in measures.items()}, step)
+
+    def _is_best(self) -> bool:
+        *before, last = (self._badness(entry) for entry in self.history)
+        return all(last < earlier for earlier in before)
+
+    def _badness(self, entry: dict[str, float]) -> float:
+        return entry["abs_rel_inverse" if self._config.max_depth_m is None else "abs_rel"]
+
+
+def _predictions(
+    model: DepthAnything, samples: list[FrozenSample], config: ValidationConfig
+) -> list[Float[np.ndarray, "..."]]:
+    """Returns one map a sample; images of one size run together."""
+    device = next(model.parameters()).device
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, sample in enumerate(samples):
+        groups.setdefault(sample.image.shape, []).append(index)
+    found: dict[int, Any] = {}
+    for indices in groups.values():
+        for first in range(0, len(indices), config.batch_size):
+            chosen = indices[first : first + config.batch_size]
+            images = torch.from_numpy(np.stack([samples[index].image for index in chosen]))
+            found.update(zip(chosen, _run(model, images.to(device)), strict=True))
+    return [found[index] for index in range(len(samples))]
+
+
+@torch.no_grad()
+def _run(model: DepthAnything, images: UInt8[Tensor, "B H W 3"]) -> Float32[np.ndarray, "B H W"]:
+    result: Float32[np.ndarray, "B H W"] = model(normalise(images)).float().cpu().numpy()
+    return result
+
+
+def _frozen(sample: TrainingSample, config: ValidationConfig) -> FrozenSample:
+    size = prepare_size(*sample.image.shape[:2], short_side_px=config.short_side_px)
+    target, pixels = resize_map(sample.target, size), resize_map(sample.valid, size)
+    if config.max_depth_m is None:
+        largest = float(target.max(where=pixels, initial=0.0))
+        floor = FLOOR_FRACTION * largest if config.labelled_by_teacher else 0.0
+        pixels = pixels & (target > floor)
+        depth = np.divide(np.float32(1), target, out=np.ones_like(target), where=pixels)
+    else:
+        depth = np.where(pixels, target, np.float32(1))
+    near, far = _draw_pairs(depth, pixels, seed=zlib.crc32(sample.sample_id.encode()))
+    image = resize_image(sample.image, size)
+    return FrozenSample(sample.sample_id, image, depth, pixels, near, far)
+
+
+def _draw_pairs(
+    depth: Float32[np.ndarray, "H W"], pixels: Bool[np.ndarray, "H W"], *, seed: int
+) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+    """Returns the closer and the farther pixel of random pairs.
+
+    In half of the pairs the closer pixel is the upper one, so that no vertical ramp does better
+    than chance.
+    """
+    places = np.flatnonzero(pixels)
+    if len(places) == 0:
+        return places, places
+    numbers = np.random.default_rng(seed)
+    first, second = numbers.choice(places, (2, _NUM_CANDIDATES))
+    flat = depth.ravel()
+    near = np.where(flat[first] <= flat[second], first, second)
+    far = np.where(flat[first] <= flat[second], second, first)
+    clear = flat[far] > MIN_RATIO * flat[near]
+    width = depth.shape[1]
+    upper = np.flatnonzero(clear & (near // width < far // width))
+    lower = np.flatnonzero(clear & (near // width > far // width))
+    num_each = min(len(upper), len(lower))
+    chosen = np.concatenate([upper[:num_each], lower[:num_each]])
+    return near[chosen], far[chosen]
