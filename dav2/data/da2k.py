@@ -34,7 +34,7 @@ class Da2k:
     def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self._root = root
         self._max_pixels = max_pixels
-        self._annotations: dict[str, list[PointPair]] | None = None
+        self._annotations: dict[str, Any] | None = None  # by image, not yet checked
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the annotated images; the only split is `test`."""
@@ -82,7 +82,7 @@ class Da2k:
             ValueError: If the image has no pairs, or a point of one lies outside it.
         """
         where = f"{self._root / _ANNOTATIONS}: {files.image}"
-        pairs = self._load().get(files.image, [])
+        pairs = _pairs(self._load().get(files.image, []), where=where)
         if not pairs:
             raise ValueError(f"{where}: expected at least one pair, got none")
         for pair in pairs:
@@ -94,7 +94,7 @@ class Da2k:
                     )
         return pairs
 
-    def _load(self) -> dict[str, list[PointPair]]:
+    def _load(self) -> dict[str, Any]:
         if self._annotations is None:
             path = self._root / _ANNOTATIONS
             if not path.is_file():
@@ -105,10 +105,7 @@ class Da2k:
                 raise ValueError(f"{path}: expected JSON, got something else") from None
             if not isinstance(content, dict):
                 raise ValueError(f"{path}: expected an object of images, got another JSON value")
-            self._annotations = {
-                image: _pairs(entries, where=f"{path}: {image}")
-                for image, entries in content.items()
-            }
+            self._annotations = content
         return self._annotations
 
 

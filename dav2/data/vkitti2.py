@@ -23,8 +23,8 @@ from dav2.data.sample import (
 _SCENES = {"train": ("Scene02", "Scene06", "Scene18", "Scene20"), "val": ("Scene01",)}
 _SKY = 65535
 _CENTIMETRES = np.float32(100)
-# The dataset's intrinsic.txt, the same for every frame of 375 x 1242 pixels; its centre (620.5, 187)
-# counts from the middle of the first pixel, ours from its corner.
+# The dataset's intrinsic.txt, the same for every frame of 375 x 1242 pixels. Its centre, (620.5,
+# 187), counts from the middle of the first pixel, ours from its corner.
 _PUBLISHED_SIZE = (375, 1242)
 _PUBLISHED_CAMERA = Intrinsics(fx_px=725.0087, fy_px=725.0087, cx_px=621.0, cy_px=187.5)
 
