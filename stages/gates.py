@@ -210,7 +210,7 @@ def _seen(result: Any) -> tuple[str, float | None, list[dict[str, Any]]]:
 def _limit(kind: str, kwargs: Mapping[str, Any]) -> str:
     lower, upper = kwargs.get("min_value"), kwargs.get("max_value")
     if "value_set" in kwargs:
-        text = "one of " + ", ".join(str(value).lower() for value in kwargs["value_set"])
+        text = " or ".join(str(value).lower() for value in kwargs["value_set"])
     elif kind.endswith("to_be_unique"):
         text = "no value twice"
     elif lower is not None and upper is not None:
