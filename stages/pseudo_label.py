@@ -76,10 +76,19 @@ def main(manifest_path: Path, teacher_path: Path, output: Path) -> None:
             `quarantine.parquet` and `summary.json`.
 
     Raises:
-        ValueError: If the parameters do not fit, the teacher predicts metres, or more photographs
-            than allowed cannot be labelled.
+        SystemExit: With one line, if the parameters do not fit, an input is missing or damaged, the
+            teacher predicts metres, another labelling is running, or more photographs than allowed
+            cannot be labelled. Nothing is written to `output` then.
     """
-    params = load("pseudo_label", PseudoLabelParams)
+    try:
+        _pseudo_label(load("pseudo_label", PseudoLabelParams), manifest_path, teacher_path, output)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"pseudo_label: {error}") from None
+
+
+def _pseudo_label(
+    params: PseudoLabelParams, manifest_path: Path, teacher_path: Path, output: Path
+) -> None:
     import torch
 
     from dav2.labeling.plan import plan_shards
@@ -156,7 +165,7 @@ def load_teacher(path: Path) -> "nn.Module":
 def _label(
     params: PseudoLabelParams, job: "LabelingJob", shards: "list[PlannedShard]", run: "Run"
 ) -> "list[tuple[PlannedShard, ShardRecord]]":
-    """Returns the record of every shard: those of earlier runs, and what was missing labelled."""
+    """Returns the record of every shard, of earlier runs or made now."""
     from tqdm import tqdm
 
     from dav2.labeling.engine import label_shards
@@ -198,11 +207,11 @@ def _check_refused(
     if num_refused > limit:
         reasons = read_refused(job.store, refused)["reason"].to_pylist()
         raise ValueError(
-            f"pseudo_label: expected at most {limit:g} of {len(job.manifest)} photographs without "
+            f"expected at most {limit:g} of {len(job.manifest)} photographs without "
             f"a label, got {num_refused} so far, the first {reasons[0]}"
         )
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(*(Path(argument) for argument in sys.argv[1:]))

@@ -20,15 +20,21 @@ from PIL import JpegImagePlugin
 from torch import nn
 from torch.nn import functional as F
 
+from dav2.data.files import sha256_of
 from dav2.data.images import encode_jpeg
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.transforms import normalise, prepare_size, resize_image
 from dav2.labeling.codec import CodecName, encode_label
 from dav2.labeling.quality import flip_inconsistency, label_statistics
 
+_COLUMNS = ["sample_id", "source", "image", "depth", "extra", "height", "width", "content_hash"]
 _EXIF_ORIENTATION = 0x0112
 # Another format under this name, or metadata that Pillow cannot read: encoded anew.
 _NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
+
+
+class ChangedFileError(OSError):
+    """A photograph is not the one that its manifest describes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,7 @@ class Preparer:
         options: LabelingOptions,
     ) -> None:
         self._reader = ManifestReader(manifest, sources)
-        columns = manifest[["sample_id", "source", "image", "height", "width"]]
-        self._rows = cast("list[dict[str, Any]]", columns.to_dict("records"))
+        self._rows = cast("list[dict[str, Any]]", manifest[_COLUMNS].to_dict("records"))
         self._sources = sources
         self._options = options
 
@@ -105,9 +110,11 @@ class Preparer:
 
         Raises:
             ValueError: If it cannot be decoded, differs in size from its row, or is too elongated.
+            ChangedFileError: If it is not the file that was ingested.
             OSError: If the file cannot be read.
         """
         entry, options = self._rows[row], self._options
+        self._check_content(entry)
         if self.size_of(row) == (0, 0):
             raise ValueError(
                 f"{entry['image']}: expected sides of 1 px or more and an aspect ratio of at most "
@@ -130,6 +137,16 @@ class Preparer:
             label_size=prepare_size(height, width, short_side_px=short_side_px),
             teacher_input=resize_image(image, self.size_of(row)),
         )
+
+    def _check_content(self, entry: Mapping[str, Any]) -> None:
+        """Compares a photograph with its manifest: a label must not stand for other content."""
+        if entry["extra"] != "[]" or not pd.isna(entry["depth"]):
+            return  # the hash covers several files; rendered and published sets do not change
+        digest = sha256_of(self._sources[entry["source"]].root / entry["image"])
+        if hashlib.sha256(digest.encode()).hexdigest() != entry["content_hash"]:
+            raise ChangedFileError(
+                f"{entry['image']}: expected the file that was ingested, got one changed since"
+            )
 
     def _jpeg(
         self, entry: Mapping[str, Any], image: UInt8[np.ndarray, "H W 3"]

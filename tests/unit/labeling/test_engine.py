@@ -94,23 +94,26 @@ def test_another_teacher_leaves_no_old_label(photographs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "reason"),
+    ("damage", "is_listed_damaged", "reason"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "001.jpg: expected a whole JPEG"),
-        (lambda path: path.write_bytes(b"text"), "001.jpg: expected a JPEG, PNG or WebP image"),
-        (lambda path: path.unlink(), "001.jpg: expected an image file, got nothing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), True, "expected a whole JPEG"),
+        (lambda path: path.write_bytes(b"text"), True, "expected a JPEG, PNG or WebP image"),
+        (lambda path: path.write_bytes(b"text"), False, "expected the file that was ingested"),
+        (lambda path: path.unlink(), False, "expected a readable file, got No such file"),
     ],
 )
 def test_a_photograph_that_fails_is_quarantined_with_its_reason(
-    photographs, tmp_path, damage, reason
+    photographs, tmp_path, damage, is_listed_damaged, reason
 ):
     photographs.add("wild", 6)
-    manifest = photographs.manifest()
-    damage(tmp_path / "wild" / "001.jpg")
+    path = tmp_path / "wild" / "001.jpg"
+    before = photographs.manifest()
+    damage(path)
+    manifest = photographs.manifest() if is_listed_damaged else before
     finished = photographs.label(photographs.job(manifest), tmp_path / "out")
     refused = read_refused(photographs.store, [shard for shard, _ in finished]).to_pylist()
     assert [entry["sample_id"] for entry in refused] == ["wild-001"]
-    assert refused[0]["reason"].startswith(reason)
+    assert refused[0]["reason"].startswith(f"001.jpg: {reason}")
     assert str(tmp_path) not in refused[0]["reason"]
     index = read_index(tmp_path / "out" / "manifest.parquet")
     assert sorted(index["sample_id"]) == [f"wild-{n:03}" for n in (0, 2, 3, 4, 5)]
