@@ -83,7 +83,7 @@ def _ingest(name: str, source: SourceParams, params: IngestParams, out: Path) ->
     root = Path(source.root)
     reader = open_dataset(source.reader, root, max_pixels=params.max_image_pixels)
     decoder = code_fingerprint([f"dav2.data.{source.reader}"])
-    code = code_fingerprint(["stages.ingest", f"dav2.data.{source.reader}"])
+    code = code_fingerprint(["dav2.data.measurement", f"dav2.data.{source.reader}"])
     constant = {"source": name, "dataset": source.reader, "decoder": decoder}
     jobs = _list_jobs(name, reader, source.splits(), root)
     mark = fingerprint(code, params.max_image_pixels)

@@ -77,6 +77,7 @@ def decode_png16(
     if not 0 < width * height <= max_pixels:
         raise ValueError(f"{where}: expected 1 to {max_pixels} pixels, got {width} x {height}")
     try:
+        _check_sums(data)
         picture = PngImagePlugin.PngImageFile(BytesIO(data))
         picture.load()
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error):
@@ -99,6 +100,18 @@ def _read_header(data: bytes, where: str) -> tuple[int, int]:
             f"got {bits} bits of colour type {colour}"
         )
     return height, width
+
+
+def _check_sums(data: bytes) -> None:
+    """Raises `ValueError` unless every chunk to the last is whole: Pillow skips those of pixels."""
+    view = memoryview(data)
+    start, kind = len(_SIGNATURE), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, start)
+        (checksum,) = struct.unpack_from(">I", data, start + 8 + length)
+        if zlib.crc32(view[start + 4 : start + 8 + length]) != checksum:
+            raise ValueError("another checksum")
+        start += 12 + length
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
