@@ -1,33 +1,34 @@
 """Measures a model on frozen samples while it trains, and keeps the best weights.
 
-Axes: B batch, H height, W width (pixels), K pairs of pixels.
+Axes: B batch, H height, W width (pixels).
 """
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dav2.data.transforms import normalise, prepare_size, resize_image, resize_map
 from dav2.metrics.depth import Protocol, align, depth_errors
+from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs
 from dav2.models.depth_anything import DepthAnything
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
 from dav2.training.recording import Listener
 from dav2.training.samples import Samples, TrainingSample
 
+NUM_PAIRS = 100
+"""Of an image."""
 MIN_RATIO = 1.3
 """Of the depths of a pair: below it, people too would hesitate which is closer."""
 FLOOR_FRACTION = 0.05
 """Labels of a teacher below this share of their map's largest are left out: their zero is
 arbitrary, and ratios near it measure nothing."""
 
-_NUM_CANDIDATES = 512
 _MEASURES = ("delta1", "abs_rel", "abs_rel_inverse")
 
 
@@ -42,9 +43,8 @@ class FrozenSample:
     where it does not count."""
     pixels: Bool[np.ndarray, "H W"]
     """True where it is compared; no sky."""
-    near: Int[np.ndarray, " K"]
-    """Flat indices of the closer pixel of each pair; half of them are the upper one."""
-    far: Int[np.ndarray, " K"]
+    pairs: PointPairs
+    """Pixels to order; in half of the pairs the upper one is closer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def freeze(samples: Samples, config: ValidationConfig) -> list[FrozenSample]:
     """
     frozen = [_frozen(samples.read(index), config) for index in range(len(samples.sample_ids))]
     frozen = [sample for sample in frozen if sample.pixels.any()]
-    if not any(len(sample.near) for sample in frozen):
+    if not any(len(sample.pairs.closer) for sample in frozen):
         raise ValueError(
             f"validation: expected images with different depths, got none among "
             f"{len(samples.sample_ids)}"
@@ -103,9 +103,8 @@ def measure(
         errors = depth_errors(aligned.depth, sample.depth, pixels=sample.pixels)
         for name in _MEASURES:
             sums[name] += errors[name]
-        closeness = -pred.ravel() if metric else pred.ravel()
-        num_right += int((closeness[sample.near] > closeness[sample.far]).sum())
-    num_pairs = sum(len(sample.near) for sample in samples)
+        num_right += int(correct_pairs(-pred if metric else pred, sample.pairs).sum())
+    num_pairs = sum(len(sample.pairs.closer) for sample in samples)
     means = {name: value / len(samples) for name, value in sums.items()}
     return {**means, "pair_accuracy": num_right / num_pairs}
 
@@ -214,31 +213,7 @@ def _frozen(sample: TrainingSample, config: ValidationConfig) -> FrozenSample:
         depth = np.divide(np.float32(1), target, out=np.ones_like(target), where=pixels)
     else:
         depth = np.where(pixels, target, np.float32(1))
-    near, far = _draw_pairs(depth, pixels, seed=zlib.crc32(sample.sample_id.encode()))
-    image = resize_image(sample.image, size)
-    return FrozenSample(sample.sample_id, image, depth, pixels, near, far)
-
-
-def _draw_pairs(
-    depth: Float32[np.ndarray, "H W"], pixels: Bool[np.ndarray, "H W"], *, seed: int
-) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
-    """Returns the closer and the farther pixel of random pairs.
-
-    In half of the pairs the closer pixel is the upper one, so that no vertical ramp does better
-    than chance.
-    """
-    places = np.flatnonzero(pixels)
-    if len(places) == 0:
-        return places, places
-    numbers = np.random.default_rng(seed)
-    first, second = numbers.choice(places, (2, _NUM_CANDIDATES))
-    flat = depth.ravel()
-    near = np.where(flat[first] <= flat[second], first, second)
-    far = np.where(flat[first] <= flat[second], second, first)
-    clear = flat[far] > MIN_RATIO * flat[near]
-    width = depth.shape[1]
-    upper = np.flatnonzero(clear & (near // width < far // width))
-    lower = np.flatnonzero(clear & (near // width > far // width))
-    num_each = min(len(upper), len(lower))
-    chosen = np.concatenate([upper[:num_each], lower[:num_each]])
-    return near[chosen], far[chosen]
+    pairs = sample_depth_pairs(
+        depth, pixels=pixels, num_pairs=NUM_PAIRS, min_ratio=MIN_RATIO, seed=sample.sample_id
+    )
+    return FrozenSample(sample.sample_id, resize_image(sample.image, size), depth, pixels, pairs)

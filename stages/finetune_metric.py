@@ -1,0 +1,115 @@
+"""Fine-tunes a student to metres in one domain."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, PositiveFloat
+
+from dav2.models.encoder import EncoderName
+from stages.params import Params, load
+from stages.training import (
+    AugmentParams,
+    TrainingParams,
+    fit_config,
+    initial_model,
+    labelled_samples,
+    publish,
+    train,
+)
+
+Domain = Literal["indoor", "outdoor"]
+
+logger = logging.getLogger(__name__)
+
+
+class MaxDepthParams(Params):
+    """Metres at which a metric model of a domain saturates; farther pixels do not count."""
+
+    indoor: PositiveFloat
+    outdoor: PositiveFloat
+
+
+class OneScaleParams(AugmentParams):
+    """What is varied, but never the scale: enlarging an image brings what it shows closer."""
+
+    max_scale: Annotated[float, Field(ge=1, le=1)]
+
+
+class FinetuneMetricParams(TrainingParams):
+    """How metric models learn."""
+
+    augment: OneScaleParams
+    max_depth_m: MaxDepthParams
+    with_head: bool
+    """Start from the student's head too, rather than from a new one as the authors do."""
+    variance_focus: Annotated[float, Field(ge=0, le=1)]
+    """SiLog: 0 minimises the error of the logarithm, 1 its variance alone."""
+
+
+def main(
+    encoder: str, domain: str, manifest_path: Path, student: Path, checkpoint: Path, reports: Path
+) -> None:
+    """Makes a metric model.
+
+    Args:
+        encoder: Size of the student's encoder.
+        domain: `indoor` or `outdoor`.
+        manifest_path: Gated manifest of the domain's labelled samples.
+        student: Checkpoint to start from.
+        checkpoint: safetensors file to write.
+        reports: Folder to write: `curves.csv` and `validation.json`.
+
+    Raises:
+        ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
+            or the model stays below the validation's floor.
+    """
+    known = {name: name for name in get_args(EncoderName)}
+    if encoder not in known or domain not in get_args(Domain):
+        raise ValueError(
+            f"finetune_metric: expected an encoder of {', '.join(known)} and a domain of "
+            f"{', '.join(get_args(Domain))}, got {encoder!r} and {domain!r}"
+        )
+    params = load("finetune_metric", FinetuneMetricParams)
+    from dav2.training.module import LossConfig
+    from stages.tracking import tracked
+
+    max_depth_m = params.max_depth_m.indoor if domain == "indoor" else params.max_depth_m.outdoor
+    inputs = {"metric": manifest_path, "student": student}
+    with tracked("finetune_metric", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
+        data = labelled_samples(
+            manifest_path, num_held_out=params.validation.num_samples, max_depth_m=max_depth_m
+        )
+        model, given = initial_model(
+            known[encoder],
+            params.seed,
+            student,
+            max_depth_m=max_depth_m,
+            with_head=params.with_head,
+        )
+        losses = LossConfig("depth", variance_focus=params.variance_focus)
+        name = f"metric {encoder} {domain}"
+        fitted, mark = train(
+            "finetune_metric",
+            params,
+            model,
+            data,
+            config=fit_config(params, name=name, losses=losses, max_depth_m=max_depth_m),
+            given=given,
+            listener=lambda measures, step: run.log_metrics(measures, step=step),
+        )
+        metadata = {
+            "role": "metric",
+            "domain": domain,
+            "fingerprint": mark,
+            "short_side_px": params.short_side_px,
+        }
+        publish(
+            fitted, checkpoint, reports, num_held_out=len(data[1].sample_ids), metadata=metadata
+        )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(sys.argv[1], sys.argv[2], *(Path(argument) for argument in sys.argv[3:]))

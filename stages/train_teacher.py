@@ -1,0 +1,117 @@
+"""Trains the teacher on synthetic images alone, or takes a finished model as teacher."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dav2.data.files import sha256_of
+from dav2.models.encoder import EncoderName
+from stages.fingerprint import fingerprint
+from stages.params import load
+from stages.training import (
+    RelativeLossParams,
+    TrainingParams,
+    check_floor,
+    fit_config,
+    initial_model,
+    labelled_samples,
+    optional_path,
+    publish,
+    train,
+)
+
+if TYPE_CHECKING:
+    from dav2.training.fit import FitConfig, Fitted
+    from dav2.training.samples import Samples
+
+logger = logging.getLogger(__name__)
+
+
+class TrainTeacherParams(TrainingParams):
+    """What the teacher is and how it learns."""
+
+    encoder: EncoderName
+    weights: str | None
+    """Checkpoint of a finished model that is to be the teacher: validated, not trained."""
+    encoder_weights: str | None
+    """Checkpoint whose encoder training starts from; null for random weights."""
+    losses: RelativeLossParams
+
+
+def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
+    """Makes a teacher from a gated manifest of labelled samples.
+
+    Args:
+        manifest_path: Gated manifest, splits `train` and `val`.
+        checkpoint: safetensors file to write.
+        reports: Folder to write: `curves.csv` and `validation.json`.
+
+    Raises:
+        ValueError: If parameters or samples do not fit, numbers go wrong while training, or the
+            teacher stays below the validation's floor.
+    """
+    params = load("train_teacher", TrainTeacherParams)
+    from dav2.training.module import LossConfig
+    from stages.tracking import tracked
+
+    inputs = {"labelled": manifest_path}
+    with tracked("train_teacher", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
+        data = labelled_samples(manifest_path, num_held_out=params.validation.num_samples)
+        losses = LossConfig("inverse_depth", **params.losses.model_dump())
+        config = fit_config(params, name="teacher", losses=losses)
+        if params.weights is None:
+            model, given = initial_model(
+                params.encoder, params.seed, optional_path(params.encoder_weights)
+            )
+            fitted, mark = train(
+                "train_teacher",
+                params,
+                model,
+                data,
+                config=config,
+                given=given,
+                listener=lambda measures, step: run.log_metrics(measures, step=step),
+            )
+        else:
+            fitted, mark = _finished(Path(params.weights), params, data, config)
+        metadata = {
+            "role": "teacher",
+            "fingerprint": mark,
+            "short_side_px": params.short_side_px,
+        }
+        publish(
+            fitted, checkpoint, reports, num_held_out=len(data[1].sample_ids), metadata=metadata
+        )
+
+
+def _finished(
+    path: Path,
+    params: TrainTeacherParams,
+    data: "tuple[Samples, Samples, str]",
+    config: "FitConfig",
+) -> "tuple[Fitted, str]":
+    """Returns somebody's model, measured like one of ours."""
+    import torch
+
+    from dav2.models.checkpoints import load as load_model
+    from dav2.training.fit import Fitted
+    from dav2.training.validation import freeze, measure
+
+    torch.set_num_threads(params.num_threads)
+    model, _ = load_model(path)
+    if model.config.max_depth_m is not None:
+        raise ValueError(
+            f"{path}: expected a teacher of relative depth, "
+            f"got a metric one with {model.config.max_depth_m} m"
+        )
+    measures = measure(model, freeze(data[1], config.validation), config.validation)
+    validation = {"step": 0.0, **measures}
+    check_floor(validation, params.validation.min_pair_accuracy, where=str(path))
+    logger.info("%s is the teacher: nothing is trained", path)
+    return Fitted(model, [], validation, [validation]), fingerprint(sha256_of(path))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    main(*(Path(argument) for argument in sys.argv[1:]))
