@@ -28,6 +28,13 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 """Columns of `quarantine.parquet`."""
 
+_TAR, _INDEX, _QUARANTINE, _RECORD = (
+    "shard.tar",
+    "index.parquet",
+    "quarantine.parquet",
+    "record.json",
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +78,7 @@ def commit_shard(
     refused: list[RefusedSample] = []
     with written_whole(_folder(store, shard)) as folder:
         folder.mkdir()
-        tar = folder / "shard.tar"
+        tar = folder / _TAR
         with ShardWriter(tar) as writer:
             for result in results:
                 if isinstance(result, RefusedSample):
@@ -84,8 +91,8 @@ def commit_shard(
                     description=result.description,
                 )
                 rows.append({**result.row, **spans, "shard": f"{shard.name}.tar"})
-        write_index(pd.DataFrame(rows, columns=INDEX_SCHEMA.names), folder / "index.parquet")
-        _write_quarantine(refused, folder / "quarantine.parquet")
+        write_index(pd.DataFrame(rows, columns=INDEX_SCHEMA.names), folder / _INDEX)
+        _write_quarantine(refused, folder / _QUARANTINE)
         record = ShardRecord(
             key=shard.key,
             num_bytes=tar.stat().st_size,
@@ -94,7 +101,7 @@ def commit_shard(
             num_unread=sum(not sample.is_lasting for sample in refused),
             sha256=sha256_of(tar),
         )
-        write_json(asdict(record), folder / "record.json")
+        write_json(asdict(record), folder / _RECORD)
     return record
 
 
@@ -105,14 +112,16 @@ def find_shard(store: Path, shard: PlannedShard) -> ShardRecord | None:
     that may have passed.
     """
     folder = _folder(store, shard)
-    if not (folder / "record.json").is_file():
+    if not folder.is_dir():
         return None
-    record = ShardRecord(**json.loads((folder / "record.json").read_bytes()))
+    record = _read_record(folder)
+    if record is None or record.key != shard.key:
+        logger.warning("%s: expected a whole shard with its record, got less: made again", folder)
+        return None
     if record.num_unread:
         return None
-    tar = folder / "shard.tar"
-    if not tar.is_file() or sha256_of(tar) != record.sha256:
-        logger.warning("%s: expected the checksum of its record, got another: made again", tar)
+    if sha256_of(folder / _TAR) != record.sha256:
+        logger.warning("%s: expected the checksum of its record, got another: made again", folder)
         return None
     return record
 
@@ -133,7 +142,7 @@ def publish(
         (folder / "shards").mkdir(parents=True)
         kept = [(shard, record) for shard, record in shards if record.num_samples]
         for shard, _ in kept:
-            _link(_folder(store, shard) / "shard.tar", folder / "shards" / f"{shard.name}.tar")
+            _link(_folder(store, shard) / _TAR, folder / "shards" / f"{shard.name}.tar")
         write_index(read_rows(store, [shard for shard, _ in shards]), folder / "manifest.parquet")
         refused = read_refused(store, [shard for shard, _ in shards])
         pq.write_table(refused, folder / "quarantine.parquet")
@@ -151,13 +160,13 @@ def publish(
 
 def read_rows(store: Path, shards: Sequence[PlannedShard]) -> pd.DataFrame:
     """Returns the index rows of committed shards."""
-    rows: pd.DataFrame = _read(store, shards, "index.parquet").to_pandas()
+    rows: pd.DataFrame = _read(store, shards, _INDEX).to_pandas()
     return rows
 
 
 def read_refused(store: Path, shards: Sequence[PlannedShard]) -> pa.Table:
     """Returns the refused samples of committed shards, sorted by sample."""
-    return _read(store, shards, "quarantine.parquet").sort_by("sample_id")
+    return _read(store, shards, _QUARANTINE).sort_by("sample_id")
 
 
 @contextmanager
@@ -185,6 +194,15 @@ def held_alone(lock: Path, *outputs: Path) -> Iterator[None]:
 
 def _folder(store: Path, shard: PlannedShard) -> Path:
     return store / f"{shard.name}-{shard.key}"
+
+
+def _read_record(folder: Path) -> ShardRecord | None:
+    if not all((folder / name).is_file() for name in (_TAR, _INDEX, _QUARANTINE, _RECORD)):
+        return None
+    try:
+        return ShardRecord(**json.loads((folder / _RECORD).read_bytes()))
+    except (ValueError, TypeError):
+        return None
 
 
 def _read(store: Path, shards: Sequence[PlannedShard], name: str) -> pa.Table:

@@ -1,0 +1,210 @@
+"""A shard exists completely or not at all, whatever call fails and whenever the process dies."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dav2.data.files import sha256_of
+from dav2.data.shards import ShardReader, ShardWriter, read_index
+from dav2.labeling.plan import plan_shards
+from dav2.labeling.store import commit_shard, find_shard, held_alone, read_refused
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing in the program catches it."""
+
+
+class Faults:
+    """Fails the k-th call that changes the disk: before it, or after it has half happened."""
+
+    def __init__(self, monkeypatch, *, fail_at, error):
+        self.calls = 0
+        self.fail_at = fail_at
+        self.error = error
+        for owner, name in (
+            (os, "fsync"),
+            (os, "link"),
+            (Path, "rename"),
+            (Path, "mkdir"),
+            (Path, "write_text"),
+            (ShardWriter, "_write"),
+        ):
+            monkeypatch.setattr(owner, name, self.failing(getattr(owner, name)))
+
+    def failing(self, function):
+        def call(*arguments, **options):
+            self.calls += 1
+            if self.calls == self.fail_at:
+                if isinstance(arguments[-1], bytes):  # a torn write
+                    function(*arguments[:-1], arguments[-1][: len(arguments[-1]) // 2])
+                raise self.error
+            return function(*arguments, **options)
+
+        return call
+
+
+def tree(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def check_history(photographs, manifest, output):
+    """Every sample once among labels and refused ones; checksums, counts and members agree."""
+    index = read_index(output / "manifest.parquet")
+    finished = photographs.label(photographs.job(manifest))
+    refused = read_refused(photographs.store, [shard for shard, _ in finished])
+    listed = [*index["sample_id"], *refused["sample_id"].to_pylist()]
+    assert sorted(listed) == sorted(manifest["sample_id"])
+    records = json.loads((output / "shards.json").read_bytes())
+    assert {f"{name}.tar" for name in records} == set(index["shard"])
+    for name, record in records.items():
+        assert sha256_of(output / "shards" / f"{name}.tar") == record["sha256"]
+        assert (index["shard"] == f"{name}.tar").sum() == record["num_samples"]
+    reader = ShardReader(output)
+    assert [reader.read(i).sample_id for i in range(len(reader))] == index["sample_id"].tolist()
+
+
+@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("step", [11, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_failure_at_any_call_leaves_no_trace_in_the_result(
+    photographs, tmp_path, monkeypatch, error, step
+):
+    photographs.add("wild", 9)
+    manifest = photographs.manifest()
+    manifest.loc[4, "content_hash"] = "0" * 64  # one photograph is always refused
+    job = photographs.job(manifest)
+    photographs.label(job, tmp_path / "expected")
+    expected = tree(tmp_path / "expected")
+    fail_at, num_failures = 1, 0
+    while True:
+        shutil.rmtree(photographs.store)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        photographs.store.mkdir()
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, fail_at=fail_at, error=error)
+            try:
+                photographs.label(job, tmp_path / "out")
+            except type(error):
+                num_failures += 1
+        is_untouched = faults.calls < fail_at
+        photographs.label(job, tmp_path / "out")
+        assert tree(tmp_path / "out") == expected, f"after failing call {fail_at}"
+        if is_untouched:
+            break
+        fail_at += step
+    assert num_failures > 60 / step
+    check_history(photographs, manifest, tmp_path / "out")
+
+
+def test_a_failed_shard_leaves_the_committed_ones_and_nothing_half_written(
+    photographs, tmp_path, monkeypatch
+):
+    photographs.add("wild", 9)
+    job = photographs.job()
+    with monkeypatch.context() as patch:
+        Faults(patch, fail_at=30, error=OSError(28, "No space left on device"))
+        with pytest.raises(OSError, match="No space left"):
+            photographs.label(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert {path.name for path in photographs.store.iterdir()} == {
+        path.parent.name for path in photographs.store.glob("*/record.json")
+    }
+
+
+def test_a_shard_whose_bytes_changed_is_made_again(photographs, tmp_path, caplog):
+    photographs.add("wild", 3)
+    job = photographs.job()
+    photographs.label(job, tmp_path / "out")
+    expected = tree(tmp_path / "out")
+    (tar,) = photographs.store.glob("*/shard.tar")
+    whole = tar.read_bytes()
+    tar.unlink()  # the published one is the same file
+    tar.write_bytes(whole[:2000] + b"?" + whole[2001:])
+    photographs.label(job, tmp_path / "out")
+    assert "expected the checksum of its record, got another" in caplog.text
+    assert tree(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "x"}', '{"sha256": 3}'])
+def test_a_shard_with_a_damaged_record_is_made_again(photographs, tmp_path, content):
+    photographs.add("wild", 3)
+    job = photographs.job()
+    photographs.label(job, tmp_path / "out")
+    expected = tree(tmp_path / "out")
+    (record,) = photographs.store.glob("*/record.json")
+    record.write_text(content)
+    photographs.label(job, tmp_path / "out")
+    assert tree(tmp_path / "out") == expected
+
+
+def test_published_shards_take_no_room_of_their_own(photographs, tmp_path):
+    photographs.add("wild", 3)
+    photographs.label(photographs.job(), tmp_path / "out")
+    (tar,) = photographs.store.glob("*/shard.tar")
+    (published,) = (tmp_path / "out" / "shards").iterdir()
+    assert published.samefile(tar)
+
+
+def test_shards_are_copied_where_links_are_not_possible(photographs, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(18, "Invalid cross-device link")
+
+    photographs.add("wild", 3)
+    monkeypatch.setattr(os, "link", refuse)
+    photographs.label(photographs.job(), tmp_path / "out")
+    (tar,) = photographs.store.glob("*/shard.tar")
+    (published,) = (tmp_path / "out" / "shards").iterdir()
+    assert published.read_bytes() == tar.read_bytes()
+    assert not published.samefile(tar)
+
+
+def test_a_shard_without_a_single_label_is_kept_but_not_published(photographs, tmp_path):
+    photographs.add("wild", 2)
+    job = photographs.job(max_aspect_ratio=1.0)
+    ((shard, record),) = photographs.label(job, tmp_path / "out")
+    assert (record.num_samples, record.num_refused) == (0, 2)
+    assert find_shard(job.store, shard) == record
+    assert list((tmp_path / "out" / "shards").iterdir()) == []
+    assert len(ShardReader(tmp_path / "out")) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert summary["coverage"] == 0
+    assert summary["statistics"]["label_range"] is None
+
+
+def test_a_sample_that_is_lost_or_doubled_is_noticed(photographs, tmp_path):
+    photographs.add("wild", 2)
+    manifest = photographs.manifest()
+    job = photographs.job(manifest)
+    shards = plan_shards(manifest, samples_per_shard=9, recipe=f"{job.teacher} {job.options}")
+    commit_shard(job.store, shards[0], [])
+    with pytest.raises(ValueError, match="expected each sample once among labels and refused"):
+        photographs.label(job, tmp_path / "out", samples_per_shard=9)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_at_a_time(tmp_path):
+    with (
+        held_alone(tmp_path / "work" / "lock", tmp_path / "out"),
+        pytest.raises(ValueError, match="lock: expected one process at a time, got a second"),
+        held_alone(tmp_path / "work" / "lock", tmp_path / "out"),
+    ):
+        pass
+    with held_alone(tmp_path / "work" / "lock", tmp_path / "out"):
+        assert (tmp_path / "work" / "lock").exists()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".out.x1y2.part" / "out").mkdir(parents=True)
+    (tmp_path / "store" / ".wild-b-00.z.part").mkdir(parents=True)
+    (tmp_path / "store" / "wild-b-01").mkdir()
+    (tmp_path / ".other.x1y2.part").mkdir()
+    with held_alone(tmp_path / "lock", tmp_path / "out", tmp_path / "store"):
+        pass
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == [".other.x1y2.part", "lock", "store", "store/wild-b-01"]
