@@ -1,0 +1,181 @@
+"""Brings the whole pipeline up to date under Prefect: the stages that `dvc repro` would run.
+
+`python -m flows.rebuild` uses the server at PREFECT_API_URL, or one of its own for the time of the
+run. Options: `python -m flows.rebuild --help`.
+"""
+
+import argparse
+import queue
+import shlex
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.artifacts import publish
+from flows.graph import Stage, read_graph
+from flows.sessions import Sessions
+from flows.slots import Plan
+from flows.stage_runs import child_environment, run_stage, stages_left
+
+_THREADS: Any = ThreadPoolTaskRunner()  # the flow counts the slots itself
+
+
+@flow(name="rebuild", task_runner=_THREADS)
+def rebuild(
+    targets: list[str] | None = None,
+    cpu_slots: int = 1,
+    gpus: list[str] | None = None,
+    retries: int = 0,
+    retry_delay_s: float = 30.0,
+    timeout_s: float | None = None,
+) -> State[Any]:
+    """Runs every stage of `dvc.yaml` that changed, independent ones side by side.
+
+    A stage that fails ends neither its neighbours nor this flow at once: what does not need it is
+    still run, what needs it is not, and the flow fails at the end.
+
+    Args:
+        targets: Stages wanted, with all they need; none for the whole pipeline.
+        cpu_slots: Stages that may run at once. One by default, since a training uses every thread
+            that its parameters name; more pay off where cores are left.
+        gpus: Devices of each GPU slot as CUDA_VISIBLE_DEVICES has them, as `["0", "1"]` or
+            `["0,1"]`. Trainings, labelling and evaluation wait for one of these instead.
+        retries: Further attempts of a stage that failed. Gates are never tried again.
+        retry_delay_s: Seconds before each.
+        timeout_s: Limit of one stage, seconds.
+    """
+    root, sessions = Path.cwd(), Sessions()
+    stages = read_graph(root, targets or ())
+    plan = Plan(stages, cpu_slots, list(gpus or ()))
+    log = get_run_logger()
+    log.info("%d stages, %d at once, GPUs: %s", len(stages), cpu_slots, gpus or "none")
+    stage_task = bring_up_to_date.with_options(
+        retries=retries, retry_delay_seconds=retry_delay_s, retry_condition_fn=_worth_another_try
+    )
+    try:
+        states = _run_all(plan, sessions, stage_task=stage_task, timeout_s=timeout_s)
+        failed = [name for name, state in states.items() if state == "Failed"]
+        if any(name.startswith("gate_") for name in failed) and "report" in stages:
+            build_partial_report(stages["report"], sessions, return_state=True)
+        publish(stages, states, root=root)
+        if not failed and not targets:
+            prove_nothing_left(sessions)
+    finally:
+        # In a thread of its own, so that a second Ctrl-C cannot cut it short.
+        ending = threading.Thread(target=sessions.end)
+        ending.start()
+        ending.join()
+    return _verdict(states)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def bring_up_to_date(
+    stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None
+) -> State[Any]:
+    """Runs one stage; ends as Completed, UpToDate or Restored."""
+    outcome = run_stage(
+        stage,
+        sessions,
+        root=Path.cwd(),
+        log=get_run_logger(),
+        device=device,
+        timeout_s=timeout_s,
+    )
+    return Completed(name=outcome)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def build_partial_report(report: Stage, sessions: Sessions) -> None:
+    """Builds the report of what there is after a gate has stopped the run."""
+    command = [*shlex.split(report.command), "--partial"]
+    status, _ = sessions.run(
+        command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
+    )
+    if status:
+        raise RuntimeError(f"{shlex.join(command)}: expected exit status 0, got {status}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def prove_nothing_left(sessions: Sessions) -> None:
+    """Fails unless a plain `dvc repro` would run nothing any more."""
+    left = stages_left(sessions, root=Path.cwd(), log=get_run_logger())
+    if left:
+        raise RuntimeError(f"dvc repro --dry: expected nothing left to run, got {left}")
+
+
+def _run_all(
+    plan: Plan, sessions: Sessions, *, stage_task: Any, timeout_s: float | None
+) -> dict[str, str]:
+    """Submits stages as slots get free until all have ended; returns how, by name."""
+    ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    futures: dict[str, Any] = {}
+    while len(plan.states) < len(plan.stages):
+        while stage := plan.next():
+            named = stage_task.with_options(task_run_name=stage.name)
+            future = named.submit(
+                stage,
+                sessions,
+                plan.running[stage.name],
+                timeout_s,
+                wait_for=[futures[above] for above in stage.upstream],
+            )
+            futures[stage.name] = future
+            future.add_done_callback(lambda done, name=stage.name: ended.put((name, done)))
+        name, done = ended.get()
+        done.wait()  # it has ended; only this makes its state known here
+        plan.ended(name, _name_of(done.state))
+    return plan.states
+
+
+def _name_of(state: State[Any]) -> str:
+    if state.name == "NotReady":  # something above it failed: Prefect did not start it
+        return "NotRun"
+    return str(state.name) if state.is_completed() else "Failed"
+
+
+def _verdict(states: Mapping[str, str]) -> State[Any]:
+    counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
+    message = ", ".join(f"{count} {state}" for state, count in counts.items())
+    failed = [name for name, state in states.items() if state == "Failed"]
+    if failed:
+        return Failed(message=f"failed: {', '.join(failed)} ({message})")
+    return Completed(message=message)
+
+
+def _worth_another_try(_task: Any, task_run: Any, state: State[Any]) -> bool:
+    if task_run.name.startswith("gate_"):
+        return False
+    try:
+        state.result()
+    except InterruptedError:
+        return False
+    except (RuntimeError, OSError):
+        return True
+    return False
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the flow as the command line says; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.rebuild", description=rebuild.description
+    )
+    parser.add_argument("targets", nargs="*", help="stages, with all they need; default: all")
+    parser.add_argument("--cpu-slots", type=int, default=1, help="stages at once (default 1)")
+    parser.add_argument("--gpus", nargs="+", help="devices of each GPU slot, as: 0 1 or: 0,1")
+    parser.add_argument("--retries", type=int, default=0, help="further attempts of a stage")
+    parser.add_argument("--retry-delay-s", type=float, default=30.0)
+    parser.add_argument("--timeout-s", type=float, help="limit of one stage")
+    state = rebuild(**vars(parser.parse_args(arguments)), return_state=True)
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
