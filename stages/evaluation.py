@@ -1,0 +1,358 @@
+"""Holds predictions against the truth; models and trivial baselines go through the same code.
+
+Axes: H height, W width (pixels of an image as stored).
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float32, UInt8
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from dav2.data.da2k import Da2k
+from dav2.data.files import write_json
+from dav2.data.manifest import extra_files
+from dav2.data.open import SourceLocation
+from dav2.data.sample import DepthSample, SampleFiles
+from dav2.labeling.codec import encode_label
+from dav2.metrics.boundary import boundary_f1
+from dav2.metrics.depth import (
+    AlignedDepth,
+    Alignment,
+    Crop,
+    Protocol,
+    align,
+    depth_errors,
+    evaluated_pixels,
+)
+from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs, sample_sky_pairs
+from stages.evaluation_summary import DENSE_METRICS, summarise
+from stages.params import Params
+
+Domain = Literal["indoor", "outdoor"]
+
+_PER_IMAGE = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("protocol", pa.string(), nullable=False),  # relative or metric
+        pa.field("num_pixels", pa.int64(), nullable=False),  # evaluated; 0: no measure
+        *(pa.field(name, pa.float64()) for name in DENSE_METRICS),
+    ]
+)
+_PAIRS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("scenario", pa.string(), nullable=False),
+        pa.field("closer_row", pa.int64(), nullable=False),
+        pa.field("closer_column", pa.int64(), nullable=False),
+        pa.field("farther_row", pa.int64(), nullable=False),
+        pa.field("farther_column", pa.int64(), nullable=False),
+        pa.field("upper_is_closer", pa.int64(), nullable=False),  # 1, -1; 0: points are level
+        pa.field("correct", pa.bool_(), nullable=False),
+    ]
+)
+OUTPUTS = (
+    "metrics.json",
+    "pairs.parquet",
+    "per_image.parquet",
+    "predictions",
+    "predictions.json",
+)
+"""What stands in a model's folder of evaluation."""
+
+logger = logging.getLogger(__name__)
+
+
+class ProtocolParams(Params):
+    """One protocol; `dav2.metrics.depth.Protocol` says what its fields mean."""
+
+    alignment: Alignment
+    crop: Crop
+    min_depth_m: PositiveFloat
+    max_depth_m: PositiveFloat
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_depth_m >= self.max_depth_m:
+            raise ValueError(f"expected min_depth_m below max_depth_m, got {self.min_depth_m}")
+        return self
+
+    def protocol(self) -> Protocol:
+        """Returns the protocol as the measures take it."""
+        return Protocol(**self.model_dump())
+
+
+class EvaluateParams(Params):
+    """How models and baselines are evaluated."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    """`auto`: a CUDA device where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16"]
+    """Arithmetic of the model; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    num_threads: PositiveInt
+    """Of the model on a CPU; another number may round predictions differently."""
+    batch_size: PositiveInt
+    short_side_px: Annotated[int, Field(gt=0, multiple_of=14)]
+    """Short side of the model's input; the whole image, never a crop."""
+    relative: ProtocolParams
+    """Of every model: predictions up to scale and shift of inverse depth."""
+    metric: dict[Domain, ProtocolParams]
+    """Of metric models, on the sources of their domain: metres as they stand."""
+    num_pairs: Annotated[int, Field(gt=0, multiple_of=2)]
+    """Pairs of points drawn from the dense truth of an image, half with the upper point closer."""
+    min_pair_ratio: Annotated[float, Field(gt=1)]
+    """Smallest ratio of the depths of such a pair."""
+    baseline_samples: PositiveInt
+    """Most training samples whose mean makes the baselines, evenly spread over the manifest."""
+    saved_predictions: NonNegativeInt
+    """Most predictions kept as pictures per source, the same samples for every model."""
+    bootstrap_resamples: PositiveInt
+    """Draws behind the confidence intervals."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    """What a model says of one image."""
+
+    row: int
+    """Position in the evaluation manifest."""
+    sample: DepthSample
+    relative_depth: Float32[np.ndarray, "H W"]
+    """Inverse depth up to scale and shift, higher is closer."""
+    depth_m: Float32[np.ndarray, "H W"] | None = None
+    """Metres; None where the metric protocol does not apply."""
+
+
+class Evaluation:
+    """Gathers the measures of one model, image by image, in one folder."""
+
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        folder: Path,
+        *,
+        params: EvaluateParams,
+        sources: Mapping[str, SourceLocation],
+        domains: Mapping[str, str],
+    ) -> None:
+        """Creates the folder.
+
+        Args:
+            manifest: Evaluation manifest, sorted as written.
+            folder: Where the files of `OUTPUTS` will stand; must not exist.
+            params: Protocols and counts.
+            sources: Where each source lies.
+            domains: Domain of each source; decides the metric protocol.
+        """
+        self._manifest, self._folder, self._params = manifest, folder, params
+        self._domains = domains
+        self._annotations = {
+            name: Da2k(location.root)
+            for name, location in sources.items()
+            if location.reader == "da2k"
+        }
+        self._saved = saved_rows(manifest, params.saved_predictions)
+        self._per_image: list[dict[str, Any]] = []
+        self._pairs: list[dict[str, Any]] = []
+        self._pictures: dict[str, dict[str, Any]] = {}
+        self.panels: dict[str, UInt8[np.ndarray, "H W3 3"]] = {}
+        """Per source, the first saved sample: image, truth where known, prediction."""
+        (folder / "predictions").mkdir(parents=True)
+
+    def add(self, predicted: Predicted) -> None:
+        """Measures one prediction.
+
+        Raises:
+            ValueError: If it is of another size than its image, or not finite.
+        """
+        sample, prediction = predicted.sample, predicted.relative_depth
+        if prediction.shape != sample.image.shape[:2]:
+            raise ValueError(
+                f"{sample.sample_id}: expected a prediction of the image's size "
+                f"{sample.image.shape[:2]}, got {prediction.shape}"
+            )
+        if not np.isfinite(prediction).all():
+            raise ValueError(f"{sample.sample_id}: expected a finite prediction, got other values")
+        row = self._manifest.iloc[predicted.row]
+        source = str(row["source"])
+        if source in self._annotations:
+            self._add_annotated(row, predicted)
+        aligned = None
+        if sample.depth is not None:
+            protocol = self._params.relative.protocol()
+            aligned = self._add_dense(source, sample, prediction, name="relative", of=protocol)
+        if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
+            protocol = self._params.metric[self._domains[source]].protocol()  # type: ignore[index]
+            self._add_dense(source, sample, predicted.depth_m, name="metric", of=protocol)
+        if predicted.row in self._saved:
+            self._save(source, sample, prediction, aligned)
+
+    def finish(self) -> dict[str, Any]:
+        """Writes the tables and returns the content of `metrics.json`."""
+        per_image = pd.DataFrame(self._per_image, columns=_PER_IMAGE.names)
+        pairs = pd.DataFrame(self._pairs, columns=_PAIRS.names)
+        for name, frame, schema in (
+            ("per_image.parquet", per_image, _PER_IMAGE),
+            ("pairs.parquet", pairs, _PAIRS),
+        ):
+            table = pa.Table.from_pandas(frame, schema, preserve_index=False)
+            # Without pandas' own metadata, which names its version.
+            table = table.replace_schema_metadata(None)
+            pq.write_table(table, self._folder / name, compression="zstd")
+        write_json(self._pictures, self._folder / "predictions.json")
+        metrics = summarise(per_image, pairs, num_resamples=self._params.bootstrap_resamples)
+        write_json(metrics, self._folder / "metrics.json")
+        return metrics
+
+    def _add_dense(
+        self,
+        source: str,
+        sample: DepthSample,
+        prediction: Float32[np.ndarray, "H W"],
+        *,
+        name: Literal["relative", "metric"],
+        of: Protocol,
+    ) -> AlignedDepth | None:
+        """Measures against the depth map; returns the aligned prediction, None without pixels."""
+        assert sample.depth is not None
+        assert sample.valid is not None
+        protocol = of if sample.scale_known else of.without_unit()
+        pixels = evaluated_pixels(sample.depth, sample.valid, sky=sample.sky, protocol=protocol)
+        row = {
+            "sample_id": sample.sample_id,
+            "source": source,
+            "protocol": name,
+            "num_pixels": int(pixels.sum()),
+        }
+        self._per_image.append(row)
+        if not pixels.any():
+            logger.warning("%s: no pixel within the %s protocol", sample.sample_id, name)
+            return None
+        aligned = align(prediction, sample.depth, pixels=pixels, protocol=protocol)
+        row |= depth_errors(aligned.depth, sample.depth, pixels=pixels)
+        if not sample.scale_known:
+            del row["rmse"]
+        row["boundary_f1"] = boundary_f1(aligned.depth, sample.depth, pixels=pixels)
+        if name == "relative":
+            row |= self._order(sample, prediction, pixels)
+        return aligned
+
+    def _order(
+        self,
+        sample: DepthSample,
+        prediction: Float32[np.ndarray, "H W"],
+        pixels: Bool[np.ndarray, "H W"],
+    ) -> dict[str, float]:
+        """Returns the accuracy on pairs drawn from the truth, and on sky against the rest."""
+        assert sample.depth is not None
+        drawn = {
+            "pair_accuracy": sample_depth_pairs(
+                sample.depth,
+                pixels=pixels,
+                min_ratio=self._params.min_pair_ratio,
+                num_pairs=self._params.num_pairs,
+                seed=sample.sample_id,
+            )
+        }
+        if sample.sky is not None:
+            drawn["sky_order"] = sample_sky_pairs(
+                sample.sky,
+                pixels=pixels,
+                num_pairs=self._params.num_pairs,
+                seed=sample.sample_id,
+            )
+        return {
+            name: float(correct_pairs(prediction, pairs).mean())
+            for name, pairs in drawn.items()
+            if len(pairs.closer)
+        }
+
+    def _add_annotated(self, row: pd.Series, predicted: Predicted) -> None:
+        """Judges the pairs that people, or a renderer, annotated."""
+        prediction = predicted.relative_depth
+        files = SampleFiles(
+            sample_id=row["sample_id"],
+            scene=row["scene"],
+            image=row["image"],
+            extra=extra_files(row["extra"]),
+        )
+        height, width = prediction.shape
+        listed = self._annotations[row["source"]].pairs(files, size=(height, width))
+        pairs = PointPairs(
+            closer=np.array([pair.closer for pair in listed]),
+            farther=np.array([pair.farther for pair in listed]),
+        )
+        columns = zip(
+            listed, correct_pairs(prediction, pairs), pairs.upper_is_closer(), strict=True
+        )
+        self._pairs += [
+            {
+                "sample_id": row["sample_id"],
+                "source": row["source"],
+                "scenario": row["scene"],
+                "closer_row": pair.closer[0],
+                "closer_column": pair.closer[1],
+                "farther_row": pair.farther[0],
+                "farther_column": pair.farther[1],
+                "upper_is_closer": int(upper),
+                "correct": bool(correct),
+            }
+            for pair, correct, upper in columns
+        ]
+
+    def _save(
+        self,
+        source: str,
+        sample: DepthSample,
+        prediction: Float32[np.ndarray, "H W"],
+        aligned: AlignedDepth | None,
+    ) -> None:
+        """Keeps a prediction as a 16-bit PNG, in the unit of the truth where there is one."""
+        shown = prediction if aligned is None else (1.0 / aligned.depth).astype(np.float32)
+        encoded = encode_label(shown)
+        name = f"predictions/{sample.sample_id}.png"
+        (self._folder / name).write_bytes(encoded.data)
+        unit = "1/m" if sample.scale_known else "disparity up to a factor"
+        self._pictures[sample.sample_id] = {
+            "file": name,
+            "source": source,
+            "aligned": aligned is not None,
+            "unit": unit if aligned is not None else "relative",
+            "minimum": encoded.minimum,
+            "maximum": encoded.maximum,
+            "scale": None if aligned is None else aligned.scale,
+            "shift": None if aligned is None else aligned.shift,
+        }
+        if source not in self.panels:
+            truth = [] if sample.depth is None else [sample.inverse_depth()]
+            self.panels[source] = _panel(sample.image, [*truth, shown])
+
+
+def saved_rows(manifest: pd.DataFrame, num_per_source: int) -> set[int]:
+    """Returns positions of the samples kept as pictures: evenly spread over each source's ids."""
+    kept: set[int] = set()
+    ids = manifest["sample_id"].reset_index(drop=True)
+    for _, rows in ids.groupby(manifest["source"].to_numpy()):
+        ordered = rows.sort_values().index.to_numpy()
+        positions = np.linspace(0, len(ordered) - 1, min(num_per_source, len(ordered)))
+        kept |= {int(ordered[position]) for position in np.rint(positions).astype(int)}
+    return kept
+
+
+def _panel(
+    image: UInt8[np.ndarray, "H W 3"], maps: Sequence[Float32[np.ndarray, "H W"]]
+) -> UInt8[np.ndarray, "H W3 3"]:
+    """Returns an image and maps side by side, all maps on the scale of the first, near white."""
+    low, high = float(maps[0].min()), float(maps[0].max())
+    span = high - low if high > low else 1.0
+    greys = [np.clip(255 * (values - low) / span, 0, 255).astype(np.uint8) for values in maps]
+    return np.concatenate([image, *(np.repeat(grey[..., None], 3, 2) for grey in greys)], axis=1)

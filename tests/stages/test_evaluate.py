@@ -1,0 +1,247 @@
+"""The stages `evaluate` and `evaluate_trivial` on small sets in published layouts."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
+from dav2.data.open import open_dataset
+from dav2.data.png16 import decode_png16
+from dav2.models import checkpoints
+from dav2.models.depth_anything import DepthAnything, ModelConfig
+from stages import evaluate, evaluate_trivial
+from stages.evaluation import saved_rows
+
+PARAMS = """
+sources:
+  rooms: {reader: diode, root: rooms, watch: rooms, domain: indoor, roles: {evaluation: [val]}}
+  streets:
+    {reader: diode, root: streets, watch: streets, domain: outdoor, roles: {evaluation: [val]}}
+  stereo:
+    {reader: middlebury, root: stereo, watch: stereo, domain: mixed, roles: {evaluation: [all]}}
+  points: {reader: da2k, root: points, watch: points, domain: mixed, roles: {evaluation: [test]}}
+evaluate:
+  device: cpu
+  dtype: float32
+  num_threads: 1
+  batch_size: 2
+  short_side_px: 28
+  relative: {alignment: inverse_depth, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
+  metric:
+    indoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 20.0}
+    outdoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
+  num_pairs: 20
+  min_pair_ratio: 1.3
+  baseline_samples: 100
+  saved_predictions: 2
+  bootstrap_resamples: 20
+"""
+SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
+READERS = {"rooms": "diode", "streets": "diode", "stereo": "middlebury", "points": "da2k"}
+HEIGHT, WIDTH = 30, 40
+
+
+def write_diode(root: Path, kind: str, *, far_m: float, count: int) -> None:
+    rng = np.random.default_rng(int(far_m))
+    folder = root / "val" / kind / "scene_00000" / "scan_00000"
+    folder.mkdir(parents=True)
+    for i in range(count):
+        rows = np.linspace(far_m, far_m / 5, HEIGHT)[:, None]
+        depth = (rows * rng.uniform(0.3, 1.0, (HEIGHT, WIDTH))).astype(np.float32)
+        mask = np.ones((HEIGHT, WIDTH), np.float32)
+        mask[:3] = 0
+        picture = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(folder / f"view_{i}.png")
+        np.save(folder / f"view_{i}_depth.npy", depth[..., None])
+        np.save(folder / f"view_{i}_depth_mask.npy", mask)
+
+
+def write_stereo(root: Path) -> None:
+    root.mkdir()
+    disparity = np.linspace(10, 60, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    disparity[5, 5] = np.inf
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / "pair_left.png")
+    np.savez(root / "pair_disp.npz", disparity)
+
+
+def write_points(root: Path) -> None:
+    annotations = {}
+    for scenario in ("indoor", "aerial"):
+        (root / "images" / scenario).mkdir(parents=True)
+        name = f"images/{scenario}/a.png"
+        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / name)
+        annotations[name] = [
+            {"point1": [25, 3], "point2": [4, 9], "closer_point": "point1"},
+            {"point1": [6, 3], "point2": [20, 9], "closer_point": "point1"},
+        ]
+    (root / "annotations.json").write_text(json.dumps(annotations))
+
+
+def manifest_of(root: Path, sources: list[str], *, split: str | None = None) -> pd.DataFrame:
+    rows = []
+    for source in sources:
+        reader = open_dataset(READERS[source], root / source)
+        for files in reader.list_samples(SPLITS[source]):
+            rows.append(
+                {name: None for name in MANIFEST_SCHEMA.names}
+                | {
+                    "sample_id": f"{source}-{files.sample_id}".replace("/", "_").replace(".", "_"),
+                    "source": source,
+                    "dataset": READERS[source],
+                    "split": split or SPLITS[source],
+                    "scene": files.scene,
+                    "image": files.image,
+                    "depth": files.depth,
+                    "extra": json.dumps(files.extra),
+                    "width": WIDTH,
+                    "height": HEIGHT,
+                    "decoder": "0" * 16,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder with data, parameters and manifests; the stages run in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    write_diode(tmp_path / "rooms", "indoors", far_m=8.0, count=3)
+    write_diode(tmp_path / "streets", "outdoor", far_m=60.0, count=3)
+    write_stereo(tmp_path / "stereo")
+    write_points(tmp_path / "points")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_manifest(manifest_of(tmp_path, list(SPLITS)), tmp_path / "evaluation.parquet")
+    labelled = manifest_of(tmp_path, ["rooms", "streets"], split="train")
+    write_manifest(labelled, tmp_path / "labelled.parquet")
+    return tmp_path
+
+
+def write_model(path: Path, *, max_depth_m: float | None = None, **metadata) -> Path:
+    torch.manual_seed(0)
+    model = DepthAnything(ModelConfig("vit64x4", max_depth_m))
+    checkpoints.save(model, path, metadata)
+    return path
+
+
+def run(project: Path, checkpoint: Path, output: str = "out") -> dict:
+    evaluate.main("m", project / "evaluation.parquet", checkpoint, project / output)
+    return json.loads((project / output / "metrics.json").read_text())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_relative_model_is_measured_on_every_source(project):
+    metrics = run(project, write_model(project / "m.safetensors"))
+    assert set(metrics) == {"rooms", "streets", "stereo", "average", "da2k", "intervals"}
+    assert metrics["rooms"]["num_images"] == 3
+    assert 0 <= metrics["rooms"]["delta1"] <= 1
+    assert "rmse" in metrics["rooms"]
+    assert "rmse" not in metrics["stereo"]  # of disparity, whose unit is not metres
+    mean = np.mean([metrics[name]["abs_rel"] for name in ("rooms", "streets", "stereo")])
+    assert metrics["average"]["abs_rel"] == pytest.approx(mean, abs=1e-5)
+    assert set(metrics["da2k"]) == {"indoor", "aerial", "all", "balanced"}
+    low, high = metrics["intervals"]["rooms"]["abs_rel"]
+    assert low <= metrics["rooms"]["abs_rel"] <= high
+
+
+def test_tables_and_pictures_fit_the_metrics(project):
+    metrics = run(project, write_model(project / "m.safetensors"))
+    per_image = pd.read_parquet(project / "out" / "per_image.parquet")
+    rooms = per_image[per_image["source"] == "rooms"]
+    assert rooms["abs_rel"].mean() == pytest.approx(metrics["rooms"]["abs_rel"], abs=1e-6)
+    assert (rooms["num_pixels"] == (HEIGHT - 3) * WIDTH).all()
+    pairs = pd.read_parquet(project / "out" / "pairs.parquet")
+    assert pairs["correct"].mean() == metrics["da2k"]["all"]
+    assert sorted(pairs["upper_is_closer"]) == [-1, -1, 1, 1]
+    pictures = json.loads((project / "out" / "predictions.json").read_text())
+    assert len(pictures) == 2 + 2 + 1 + 2
+    for name, entry in pictures.items():
+        codes = decode_png16((project / "out" / entry["file"]).read_bytes(), where=name)
+        assert codes.shape == (HEIGHT, WIDTH)
+        assert entry["aligned"] == (entry["source"] != "points")
+        if entry["source"] == "rooms":  # inverse depth within the protocol's limits
+            assert 1 / 80 - 1e-6 <= entry["minimum"] <= entry["maximum"] <= 10
+
+
+def test_a_metric_model_is_measured_in_metres_on_its_domain(project):
+    checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="indoor")
+    metrics = run(project, checkpoint)
+    assert set(metrics["metric"]) == {"rooms", "average"}
+    assert set(metrics["intervals"]["metric"]) == {"rooms"}
+    assert {"rooms", "streets", "stereo"} <= set(metrics)
+    per_image = pd.read_parquet(project / "out" / "per_image.parquet")
+    assert set(per_image.loc[per_image["protocol"] == "metric", "source"]) == {"rooms"}
+
+
+def test_a_metric_model_of_no_known_domain_is_refused(project):
+    checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="moon")
+    with pytest.raises(ValueError, match=r"m\.safetensors: expected the domain .* got 'moon'"):
+        run(project, checkpoint)
+    assert not (project / "out").exists()
+
+
+def test_two_runs_write_the_same_bytes(project):
+    checkpoint = write_model(project / "m.safetensors")
+    run(project, checkpoint, "first")
+    run(project, checkpoint, "second")
+    assert digests(project / "first") == digests(project / "second")
+
+
+def test_baselines_get_what_they_deserve(project):
+    evaluate_trivial.main(
+        project / "labelled.parquet", project / "evaluation.parquet", project / "reports"
+    )
+    metrics = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (project / "reports").glob("*/metrics.json")
+    }
+    assert set(metrics) == {f"trivial-{name}" for name in evaluate_trivial.BASELINES}
+    assert metrics["trivial-constant"]["rooms"]["pair_accuracy"] == 0.0
+    assert metrics["trivial-constant"]["da2k"]["all"] == 0.0
+    assert metrics["trivial-ramp"]["rooms"]["pair_accuracy"] == 0.5
+    assert metrics["trivial-ramp"]["da2k"]["balanced"] == 0.5
+    for name in ("row_mean", "pixel_mean"):  # trained on these very scenes
+        better = metrics[f"trivial-{name}"]["rooms"]["abs_rel"]
+        assert better < metrics["trivial-constant"]["rooms"]["abs_rel"]
+        metric = metrics[f"trivial-{name}"]["metric"]
+        assert (
+            metric["streets"]["abs_rel"]
+            < metrics["trivial-constant"]["metric"]["streets"]["abs_rel"]
+        )
+    assert "metric" not in metrics["trivial-ramp"]
+    entry = metrics["trivial-constant"]["stereo"]
+    assert entry["abs_rel_inverse"] > 0
+
+
+def test_training_samples_are_needed_for_baselines(project):
+    manifest = read_manifest(project / "labelled.parquet").assign(split="val")
+    write_manifest(manifest, project / "labelled.parquet")
+    with pytest.raises(ValueError, match=r"labelled\.parquet: expected training samples, got none"):
+        evaluate_trivial.main(
+            project / "labelled.parquet", project / "evaluation.parquet", project / "reports"
+        )
+    assert not list((project / "reports").glob("*"))
+
+
+def test_pictures_are_evenly_spread_whatever_the_order_of_rows():
+    manifest = pd.DataFrame(
+        {"sample_id": [f"s-{i:02d}" for i in range(9)] + ["t-0"], "source": ["s"] * 9 + ["t"]}
+    )
+    assert saved_rows(manifest, 3) == {0, 4, 8, 9}
+    backwards = manifest.iloc[::-1].reset_index(drop=True)
+    kept = {backwards["sample_id"][row] for row in saved_rows(backwards, 3)}
+    assert kept == {"s-00", "s-04", "s-08", "t-0"}
+    assert saved_rows(manifest, 0) == set()
