@@ -1,7 +1,6 @@
 """Lets only good samples of the sources named in params.yaml pass, as one manifest a role."""
 
 import logging
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest, write_manifest
-from stages.gates import Check, record, validate
+from stages.gates import Check, record, remove_withdrawn, validate
 from stages.params import Params, load
 from stages.sources import ROLES, Role, SourceParams, load_sources
 from stages.tracking import recorded
@@ -20,9 +19,6 @@ from stages.tracking import recorded
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 _TRAINING: tuple[Role, ...] = ("labelled", "unlabelled", "metric_indoor", "metric_outdoor")
-_SCALE_UNKNOWN = ("middlebury",)  # depth is metres only up to a factor: no range applies
-
-logger = logging.getLogger(__name__)
 
 
 class DepthLimits(Params):
@@ -78,34 +74,34 @@ def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path) -> None:
         verdicts: Folder to write: `<role>.json` each.
 
     Raises:
-        FileNotFoundError: If a source was not ingested.
-        SystemExit: With status 1 if a critical expectation fails.
+        SystemExit: With a line, if the parameters do not fit or a source was not ingested; with
+            status 1 after the failures were logged, if a critical expectation fails.
     """
-    params = load("gate_data", GateDataParams)
-    with recorded("gate_data"):
-        remove_withdrawn(ingest, set(load_sources()))
-        roles, tables, checks = gather(ingest, params)
-        found = validate("data", tables, checks)
-        if not record("data", found):
-            raise SystemExit(1)
-        with written_whole(synthetic) as folder:
-            folder.mkdir()
-            write_manifest(roles["labelled"], folder / "manifest.parquet")
-        for role in ROLES[1:]:
-            with written_whole(gated / f"{role}.parquet") as path:
-                write_manifest(roles[role], path)
-        with written_whole(verdicts) as folder:
-            folder.mkdir()
-            for name, verdict in found.items():
-                write_json(verdict, folder / f"{name}.json")
+    try:
+        with recorded("gate_data"):
+            _gate(load("gate_data", GateDataParams), ingest, synthetic, gated, verdicts)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"gate_data: {error}") from None
 
 
-def remove_withdrawn(parent: Path, kept: set[str]) -> None:
-    """Deletes the folders in `parent` that are not named in `kept`, and says so."""
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-        if folder.is_dir() and folder.name not in kept and not folder.name.startswith("."):
-            logger.info("%s: removed, params.yaml names it no more", folder)
-            shutil.rmtree(folder)
+def _gate(
+    params: GateDataParams, ingest: Path, synthetic: Path, gated: Path, verdicts: Path
+) -> None:
+    remove_withdrawn(ingest, set(load_sources()))
+    roles, tables, checks = gather(ingest, params)
+    found = validate("data", tables, checks)
+    if not record("data", found):
+        raise SystemExit(1)
+    with written_whole(synthetic) as folder:
+        folder.mkdir()
+        write_manifest(roles["labelled"], folder / "manifest.parquet")
+    for role in ROLES[1:]:
+        with written_whole(gated / f"{role}.parquet") as path:
+            write_manifest(roles[role], path)
+    with written_whole(verdicts) as folder:
+        folder.mkdir()
+        for name, verdict in found.items():
+            write_json(verdict, folder / f"{name}.json")
 
 
 def gather(
@@ -143,9 +139,9 @@ def gather(
             checks.append(_count_check(role, f"{role} {split}", fewest, f"of split {split} "))
         for domain, limits in params.depth.items() if role != "unlabelled" else ():
             inside = [name for name, source in sources.items() if source.domain == domain]
-            metric = rows["source"].isin(inside) & ~rows["dataset"].isin(_SCALE_UNKNOWN)
-            if metric.any():
-                tables[f"{role} {domain}"] = tables[role][metric]
+            chosen = rows["source"].isin(inside)
+            if chosen.any():
+                tables[f"{role} {domain}"] = tables[role][chosen]
                 checks += _depth_checks(params, role, domain, limits)
     return roles, tables, checks
 

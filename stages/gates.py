@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,20 @@ def record(gate: str, verdicts: Mapping[str, dict[str, Any]]) -> bool:
         logging.INFO if passed else logging.ERROR,
         "gate %s %s: %d expectations, %d warnings; details: %s",
         gate,
-        "passed" if passed else "BLOCKED",
+        "passed" if passed else "FAILED",
         num_checks,
         num_warnings,
         DATA_DOCS / gate / "index.html",
     )
     return passed
+
+
+def remove_withdrawn(parent: Path, kept: Collection[str]) -> None:
+    """Deletes the folders in `parent` that are not named in `kept`, and says so."""
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
+        if folder.is_dir() and folder.name not in kept and not folder.name.startswith("."):
+            logger.info("%s: removed, params.yaml names it no more", folder)
+            shutil.rmtree(folder)
 
 
 def _results(gate: str, tables: Mapping[str, pd.DataFrame], checks: Sequence[Check]) -> list[Any]:
@@ -216,9 +224,9 @@ def _limit(kind: str, kwargs: Mapping[str, Any]) -> str:
     elif lower is not None and upper is not None:
         text = f"{lower:g} to {upper:g}"
     elif lower is not None:
-        text = f"at least {lower:g}"
+        text = f"{'more than' if kwargs.get('strict_min') else 'at least'} {lower:g}"
     elif upper is not None:
-        text = f"at most {upper:g}"
+        text = f"{'less than' if kwargs.get('strict_max') else 'at most'} {upper:g}"
     else:
         text = kind.removeprefix("expect_").replace("_", " ")
     mostly = kwargs.get("mostly", 1.0)

@@ -237,7 +237,7 @@ def test_depth_of_unknown_scale_has_no_range(project):
     _, domain, roles = project.sources["studio"]
     project.sources["studio"] = ("middlebury", domain, roles)
     for row in project.good["studio"]:
-        row |= {"dataset": "middlebury", "depth_p99_m": 4000.0}
+        row |= {"dataset": "middlebury", "depth_p01_m": None, "depth_p99_m": None}
     assert project.verdict("evaluation") == (True, [])
 
 
@@ -286,5 +286,5 @@ def test_a_role_without_samples_passes_where_the_limits_allow_it(project):
 
 def test_a_source_that_was_not_ingested_is_an_error(project):
     del project.good["wild"]
-    with pytest.raises(FileNotFoundError, match=r"data/ingest/wild/manifest.parquet: expected"):
+    with pytest.raises(SystemExit, match=r"gate_data: data/ingest/wild/manifest.parquet: expected"):
         project.run()

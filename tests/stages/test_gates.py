@@ -84,7 +84,7 @@ def test_a_failure_is_readable(folder, caplog):
         assert record("data", verdicts) is False
     assert "critical: Brightness is usual.\n  limit: 0 to 1" in caplog.text
     assert "first: a (3.0)" in caplog.text
-    assert "gate data BLOCKED: 3 expectations, 1 warnings" in caplog.text
+    assert "gate data FAILED: 3 expectations, 1 warnings" in caplog.text
     assert ".work/data_docs/data/index.html" in caplog.text
 
 

@@ -1,0 +1,17 @@
+"""The models that params.yaml asks for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.params import Params
+
+
+class MatrixParams(Params):
+    """What is trained and evaluated; dvc.yaml makes one stage of each combination."""
+
+    encoders: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: tuple[Literal["pseudo", "synthetic"], ...]
+    domains: tuple[Literal["indoor", "outdoor"], ...]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of what is evaluated: files of `models/` without suffix."""

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages.gate_labels import distance, main, source_table
+
+LIMITS = {
+    "min_labels": 10,
+    "min_coverage": 0.9,
+    "max_degenerate_fraction": 0.1,
+    "max_zero_fraction": 0.5,
+    "max_ramp_correlation": 0.95,
+    "mostly": 0.9,
+    "max_flip_inconsistency": 0.1,
+    "max_drift": 0.5,
+}
+
+
+def labels(source, count, **columns):
+    return pd.DataFrame(
+        {
+            "sample_id": [f"{source}-{number}" for number in range(count)],
+            "source": source,
+            "label_min": 1.0,
+            "label_max": 5.0,
+            "label_p50": np.linspace(2.0, 3.0, count),
+            "zero_fraction": 0.0,
+            "degenerate": False,
+            "ramp_correlation": np.linspace(0.2, 0.8, count),
+            "flip_inconsistency": [0.05] + [None] * (count - 1),
+        }
+        | columns
+    )
+
+
+def refused(source, count):
+    return pd.DataFrame({"sample_id": [f"{source}-r{n}" for n in range(count)], "source": source})
+
+
+@pytest.fixture
+def judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Path("params.yaml").open("w") as stream:
+        YAML(typ="safe").dump({"gate_labels": LIMITS}, stream)
+
+    def run(rows, without=None):
+        folder = Path("data/training/pseudo")
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(folder / "manifest.parquet")
+        (refused("wild", 0) if without is None else without).to_parquet(
+            folder / "quarantine.parquet"
+        )
+        main(folder, Path("reports/gates/labels/pseudo.json"))
+        return json.loads(Path("reports/gates/labels/pseudo.json").read_text())
+
+    return run
+
+
+def failed(verdict):
+    return {found["says"] for found in verdict["expectations"] if not found["success"]}
+
+
+def test_usable_labels_pass(judge):
+    verdict = judge(labels("wild", 20))
+    assert verdict["success"]
+    assert failed(verdict) == set()
+    assert len(verdict["expectations"]) == 7
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"degenerate": [True] * 3 + [False] * 17},
+        {"zero_fraction": [0.9] * 3 + [0.0] * 17},
+    ],
+)
+def test_flat_or_empty_labels_block(judge, spoilt):
+    with pytest.raises(SystemExit, match="1"):
+        judge(labels("wild", 20, **spoilt))
+    assert not Path("reports/gates/labels/pseudo.json").exists()
+
+
+def test_too_few_labels_of_one_source_block(judge, caplog):
+    rows = pd.concat([labels("wild", 40), labels("photos", 4)])
+    with pytest.raises(SystemExit, match="1"):
+        judge(rows, refused("photos", 1))
+    assert "first: photos (0.8)" in caplog.text
+
+
+def test_labels_that_are_ramps_or_follow_the_mirror_only_warn(judge):
+    verdict = judge(labels("wild", 20, ramp_correlation=0.99, flip_inconsistency=0.3))
+    assert verdict["success"]
+    assert {text.split(" (")[0] for text in failed(verdict)} == {
+        "Labels say more than that lower is closer",
+        "A mirrored image gets a mirrored label.",
+    }
+
+
+def test_labels_without_mirrored_ones_pass(judge):
+    verdict = judge(labels("wild", 20, flip_inconsistency=np.full(20, np.nan)))
+    assert len(verdict["expectations"]) == 6
+
+
+def test_a_source_whose_labels_differ_warns(judge):
+    odd = labels("photos", 20, label_p50=4.9)
+    verdict = judge(pd.concat([labels("wild", 20), odd]))
+    assert verdict["success"]
+    (warning,) = [found for found in verdict["expectations"] if not found["success"]]
+    assert warning["offending"][0] == {"sample_id": "photos", "value": 1.0}
+
+
+def test_distance_of_hand_worked_numbers():
+    # Up to 2: half of the one, none of the other.
+    assert distance(pd.Series([1.0, 2.0, 3.0, 4.0]), pd.Series([3.0, 4.0])) == 0.5
+    assert distance(pd.Series([1.0, 2.0]), pd.Series([1.0, 2.0])) == 0.0
+
+
+def test_a_single_source_has_no_drift():
+    rows = labels("wild", 4).assign(median_place=0.5)
+    assert source_table(rows, refused("wild", 0))["drift"].isna().all()
+
+
+def test_a_source_that_got_no_label_has_no_coverage():
+    rows = labels("wild", 4).assign(median_place=0.5)
+    table = source_table(rows, refused("photos", 3)).set_index("sample_id")
+    assert table.loc["photos", "coverage"] == 0.0
+    assert table.loc["wild", "coverage"] == 1.0
+
+
+def test_missing_labels_are_one_line(judge):
+    with pytest.raises(SystemExit, match=r"gate_labels: .*manifest.parquet"):
+        main(Path("nothing"), Path("out.json"))
