@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,7 +133,7 @@ def read_pfm(path: Path, *, size: tuple[int, int]) -> Float32[np.ndarray, "H W"]
 
 
 def _read_stream(
-    stream: BufferedIOBase, size: tuple[int, int], kinds: str
+    stream: IO[bytes] | BufferedIOBase, size: tuple[int, int], kinds: str
 ) -> tuple[npt.NDArray[Any], str]:
     """Returns an array in NumPy's format, H x W, and what is wrong with its header, or ""."""
     version = np.lib.format.read_magic(stream)

@@ -27,6 +27,13 @@ from dav2.data.sample import (
 
 _SPLIT_FILE = "metadata_images_split_scene_v1.csv"
 _CAMERA_FILE = "metadata_camera_parameters.csv"
+_SPLIT_COLUMNS = (
+    "scene_name",
+    "camera_name",
+    "frame_id",
+    "included_in_public_release",
+    "split_partition_name",
+)
 _NO_GEOMETRY = -1
 _MAX_FACTORS = 16  # of 3 MB each at the published size
 # 60 degrees over 1024 pixels.
@@ -70,11 +77,11 @@ class Hypersim:
         path = self._root / _SPLIT_FILE
         samples = []
         partitions = set()
-        for row in _rows(path, ("scene_name", "camera_name", "frame_id", "split_partition_name")):
+        for row in _rows(path, _SPLIT_COLUMNS):
             partitions.add(row["split_partition_name"])
             if row["split_partition_name"] == split and row["included_in_public_release"] == "True":
                 samples.append(self._sample(row))
-        if split not in partitions - {""}:
+        if split not in partitions:
             known = ", ".join(sorted(partitions - {""}))
             raise ValueError(f"{path}: expected a split of {known or 'any name'}, got {split!r}")
         return check_samples(samples, where=path, split=split)
@@ -113,7 +120,13 @@ class Hypersim:
         return decode_image(self._root / files.image, max_pixels=self._max_pixels)
 
     def _sample(self, row: Mapping[str, str]) -> SampleFiles:
-        scene, camera, frame = row["scene_name"], row["camera_name"], int(row["frame_id"])
+        scene, camera = row["scene_name"], row["camera_name"]
+        if not row["frame_id"].isdecimal():
+            raise ValueError(
+                f"{self._root / _SPLIT_FILE}: expected a number of a frame, "
+                f"got {row['frame_id']!r} in {scene}"
+            )
+        frame = int(row["frame_id"])
         images = f"{scene}/images/scene_{camera}"
         geometry = f"{images}_geometry_hdf5/frame.{frame:04d}"
         entity = f"{geometry}.render_entity_id.hdf5"
@@ -197,7 +210,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected Hypersim's table, got nothing there")
     with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
+        reader = csv.DictReader(stream, restval="")
         missing = [name for name in needed if name not in (reader.fieldnames or [])]
         if missing:
             raise ValueError(f"{path}: expected a column {missing[0]}, got none of that name")
