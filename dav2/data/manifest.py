@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -55,7 +55,7 @@ class ManifestWriter:
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, MANIFEST_SCHEMA, compression="zstd")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ManifestWriter":
         return self
 
     def __exit__(
