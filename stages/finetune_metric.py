@@ -112,4 +112,8 @@ def main(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(sys.argv[1], sys.argv[2], *(Path(argument) for argument in sys.argv[3:]))
+    try:
+        main(sys.argv[1], sys.argv[2], *(Path(argument) for argument in sys.argv[3:]))
+    except (ValueError, OSError) as error:
+        logger.debug("what failed", exc_info=True)
+        raise SystemExit(f"finetune_metric: {error}") from None

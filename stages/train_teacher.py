@@ -114,4 +114,8 @@ def _finished(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    try:
+        main(*(Path(argument) for argument in sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        logger.debug("what failed", exc_info=True)
+        raise SystemExit(f"train_teacher: {error}") from None

@@ -1,0 +1,96 @@
+"""Small samples and configurations for the tests of training."""
+
+import numpy as np
+import pytest
+
+from dav2.training.augment import AugmentConfig
+from dav2.training.fit import FitConfig
+from dav2.training.module import LossConfig, OptimiserConfig
+from dav2.training.samples import TrainingSample
+from dav2.training.validation import ValidationConfig
+
+
+class Discs:
+    """Discs before a wall; how close one is shows in its colour."""
+
+    def __init__(self, count, *, first=0, height=42, width=56, metres=False):
+        self.count, self.first = count, first
+        self.height, self.width, self.metres = height, width, metres
+        self.reads = []
+
+    @property
+    def sample_ids(self):
+        return tuple(f"disc-{self.first + index}" for index in range(self.count))
+
+    def read(self, index):
+        self.reads.append(index)
+        numbers = np.random.default_rng(self.first + index)
+        rows, columns = np.mgrid[: self.height, : self.width]
+        inverse = np.full((self.height, self.width), 0.1, np.float32)
+        for closeness in np.sort(numbers.uniform(0.2, 1.0, 4)):
+            row, column = numbers.uniform(0, self.height), numbers.uniform(0, self.width)
+            inverse[(rows - row) ** 2 + (columns - column) ** 2 < 15**2] = closeness
+        image = np.stack([inverse * 255, 200 - inverse * 150, np.full_like(inverse, 90)], axis=2)
+        target = 1 / inverse if self.metres else inverse
+        valid = np.ones(inverse.shape, bool)
+        return TrainingSample(self.sample_ids[index], image.astype(np.uint8), target, valid)
+
+
+@pytest.fixture
+def discs():
+    return Discs
+
+
+@pytest.fixture
+def augment():
+    def build(**changes):
+        given = {"short_side_px": 42, "crop_px": (28, 42), "max_scale": 1.3}
+        return AugmentConfig(**{**given, **changes})
+
+    return build
+
+
+@pytest.fixture
+def fit_config(augment):
+    def build(*, num_steps=6, max_depth_m=None, **changes):
+        target = "inverse_depth" if max_depth_m is None else "depth"
+        given = {
+            "name": "test",
+            "seed": 3,
+            "losses": LossConfig(target, gradient_weight=0.5, trim_fraction=0.1),
+            "optimiser": OptimiserConfig(
+                num_steps=num_steps,
+                encoder_lr=1e-3,
+                decoder_lr=2e-3,
+                schedule="cosine",
+                warmup_steps=2,
+                clip_norm=1.0,
+                average_decay=0.9,
+            ),
+            "augment": augment(
+                jitter_probability=0.8,
+                brightness=0.3,
+                hue=0.1,
+                blur_probability=0.5,
+                blur_sigma_px=(0.1, 1.0),
+            ),
+            "validation": ValidationConfig(
+                every_steps=3,
+                short_side_px=42,
+                batch_size=2,
+                keep_best=False,
+                labelled_by_teacher=False,
+                max_depth_m=max_depth_m,
+            ),
+            "batch_size": 3,
+            "accumulate": 1,
+            "precision": "float32",
+            "num_threads": 1,
+            "num_workers": 0,
+            "memory_limit_bytes": 10**8,
+            "log_every_steps": 4,
+            "checkpoint_every_steps": 2,
+        }
+        return FitConfig(**{**given, **changes})
+
+    return build
