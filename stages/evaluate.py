@@ -41,9 +41,16 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
             `predictions/*.png` and `predictions.json`.
 
     Raises:
-        ValueError: If parameters, checkpoint or samples are not what they should be.
+        SystemExit: With one line, if parameters, checkpoint or samples are not what they should be.
+            Nothing is written to `output` then.
     """
-    params = load("evaluate", EvaluateParams)
+    try:
+        _evaluate(load("evaluate", EvaluateParams), manifest_path, checkpoint, output)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"evaluate {name}: {error}") from None
+
+
+def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, output: Path) -> None:
     manifest = read_manifest(manifest_path)
     inputs = {"evaluation": manifest_path, "model": checkpoint}
     outputs = [output / part for part in OUTPUTS]
@@ -61,7 +68,7 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
         run.log_metrics(flat(metrics))
         for source, panel in evaluation.panels.items():
             run.log_picture(f"{source}.png", panel)
-    logger.info("%s: evaluated on %d images", name, len(manifest))
+    logger.info("%s: evaluated on %d images", checkpoint, len(manifest))
 
 
 def _predicted(
@@ -81,6 +88,7 @@ def _predicted(
     torch.set_num_threads(params.num_threads)
     model, metadata = load_model(checkpoint)
     domain = _metric_domain(model, metadata, checkpoint)
+    native_px = metadata.get("short_side_px", model.encoder.config.native_px)
     use_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
     model.to("cuda" if use_gpu else "cpu")
     half = params.dtype == "bfloat16" or (params.dtype == "auto" and use_gpu)
@@ -91,7 +99,7 @@ def _predicted(
             maps = predict(
                 model,
                 [sample.image for sample in samples],
-                short_side_px=params.short_side_px,
+                short_side_px=params.short_side_px or native_px,
                 batch_size=params.batch_size,
                 dtype=torch.bfloat16 if half else None,
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from dav2.data.files import written_whole
@@ -43,22 +44,26 @@ def main(labelled_path: Path, evaluation_path: Path, output: Path) -> None:
         output: Folder that gets `trivial-<baseline>/`, each with the files of a model.
 
     Raises:
-        ValueError: If the parameters do not fit, or there is no training sample.
+        SystemExit: With one line, if the parameters do not fit, samples are not what they should
+            be, or there is no training sample.
     """
-    params = load("evaluate", EvaluateParams)
+    try:
+        _evaluate(load("evaluate", EvaluateParams), labelled_path, evaluation_path, output)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"evaluate_trivial: {error}") from None
+
+
+def _evaluate(
+    params: EvaluateParams, labelled_path: Path, evaluation_path: Path, output: Path
+) -> None:
     manifest = read_manifest(evaluation_path)
     sources = locations()
     domains = {source: entry.domain for source, entry in load_sources().items()}
     inputs = {"labelled": labelled_path, "evaluation": evaluation_path}
     folders = {name: output / f"trivial-{name}" for name in BASELINES}
     with tracked("evaluate_trivial", params, inputs=inputs, outputs=list(folders.values())) as run:
-        labelled = read_manifest(labelled_path)
-        training = labelled[labelled["split"] == "train"]
-        if not len(training):
-            raise ValueError(f"{labelled_path}: expected training samples, got none")
+        chosen = _training_rows(labelled_path, params.baseline_samples)
         means = _TrainingMeans(params)
-        spread = np.linspace(0, len(training) - 1, min(params.baseline_samples, len(training)))
-        chosen = training.iloc[np.rint(spread).astype(int)]
         trained = ManifestReader(chosen, sources)
         for row, source in enumerate(chosen["source"]):
             means.add(trained.read(row), domain=domains[source])
@@ -81,6 +86,16 @@ def main(labelled_path: Path, evaluation_path: Path, output: Path) -> None:
             metrics = {str(name): entry.finish() for name, entry in evaluations.items()}
         run.log_metrics(flat(metrics))
     logger.info("%d baselines evaluated on %d images", len(BASELINES), len(manifest))
+
+
+def _training_rows(labelled_path: Path, most: int) -> pd.DataFrame:
+    """Returns training rows, evenly spread where there are more than enough."""
+    labelled = read_manifest(labelled_path)
+    training = labelled[labelled["split"] == "train"]
+    if not len(training):
+        raise ValueError(f"{labelled_path}: expected training samples, got none")
+    spread = np.linspace(0, len(training) - 1, min(most, len(training)))
+    return training.iloc[np.rint(spread).astype(int)]
 
 
 class _TrainingMeans:

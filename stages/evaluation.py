@@ -101,11 +101,11 @@ class EvaluateParams(Params):
     num_threads: PositiveInt
     """Of the model on a CPU; another number may round predictions differently."""
     batch_size: PositiveInt
-    short_side_px: Annotated[int, Field(gt=0, multiple_of=14)]
-    """Short side of the model's input; the whole image, never a crop."""
+    short_side_px: Annotated[int, Field(gt=0, multiple_of=14)] | None
+    """Short side of the model's input, the whole image, never a crop; null: as it was trained."""
     relative: ProtocolParams
     """Of every model: predictions up to scale and shift of inverse depth."""
-    metric: dict[Domain, ProtocolParams]
+    metric: Annotated[dict[Domain, ProtocolParams], Field(min_length=2)]
     """Of metric models, on the sources of their domain: metres as they stand."""
     num_pairs: Annotated[int, Field(gt=0, multiple_of=2)]
     """Pairs of points drawn from the dense truth of an image, half with the upper point closer."""
@@ -129,7 +129,7 @@ class Predicted:
     relative_depth: Float32[np.ndarray, "H W"]
     """Inverse depth up to scale and shift, higher is closer."""
     depth_m: Float32[np.ndarray, "H W"] | None = None
-    """Metres; None where the metric protocol does not apply."""
+    """Metres, in a source of a metric protocol's domain; None where no such protocol applies."""
 
 
 class Evaluation:
@@ -154,7 +154,11 @@ class Evaluation:
             domains: Domain of each source; decides the metric protocol.
         """
         self._manifest, self._folder, self._params = manifest, folder, params
-        self._domains = domains
+        self._relative = params.relative.protocol()
+        protocols = {str(domain): entry.protocol() for domain, entry in params.metric.items()}
+        self._metric = {
+            source: protocols[domain] for source, domain in domains.items() if domain in protocols
+        }
         self._annotations = {
             name: Da2k(location.root)
             for name, location in sources.items()
@@ -188,10 +192,11 @@ class Evaluation:
             self._add_annotated(row, predicted)
         aligned = None
         if sample.depth is not None:
-            protocol = self._params.relative.protocol()
-            aligned = self._add_dense(source, sample, prediction, name="relative", of=protocol)
+            aligned = self._add_dense(
+                source, sample, prediction, name="relative", of=self._relative
+            )
         if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
-            protocol = self._params.metric[self._domains[source]].protocol()  # type: ignore[index]
+            protocol = self._metric[source]
             self._add_dense(source, sample, predicted.depth_m, name="metric", of=protocol)
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)

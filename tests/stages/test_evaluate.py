@@ -188,9 +188,21 @@ def test_a_metric_model_is_measured_in_metres_on_its_domain(project):
 
 def test_a_metric_model_of_no_known_domain_is_refused(project):
     checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="moon")
-    with pytest.raises(ValueError, match=r"m\.safetensors: expected the domain .* got 'moon'"):
+    with pytest.raises(SystemExit, match=r"^evaluate m: .*m\.safetensors: .* got 'moon'$"):
         run(project, checkpoint)
     assert not (project / "out").exists()
+
+
+def test_bfloat16_changes_little_and_the_size_may_come_from_the_checkpoint(project):
+    checkpoint = write_model(project / "m.safetensors", short_side_px=28)
+    exact = run(project, checkpoint, "exact")
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("short_side_px: 28", "short_side_px: null"))
+    assert run(project, checkpoint, "native") == exact
+    (project / "params.yaml").write_text(text.replace("dtype: float32", "dtype: bfloat16"))
+    coarse = run(project, checkpoint, "coarse")
+    assert coarse != exact
+    assert coarse["rooms"]["abs_rel"] == pytest.approx(exact["rooms"]["abs_rel"], rel=0.1)
 
 
 def test_two_runs_write_the_same_bytes(project):
@@ -229,7 +241,7 @@ def test_baselines_get_what_they_deserve(project):
 def test_training_samples_are_needed_for_baselines(project):
     manifest = read_manifest(project / "labelled.parquet").assign(split="val")
     write_manifest(manifest, project / "labelled.parquet")
-    with pytest.raises(ValueError, match=r"labelled\.parquet: expected training samples, got none"):
+    with pytest.raises(SystemExit, match=r"labelled\.parquet: expected training samples, got none"):
         evaluate_trivial.main(
             project / "labelled.parquet", project / "evaluation.parquet", project / "reports"
         )
@@ -245,3 +257,33 @@ def test_pictures_are_evenly_spread_whatever_the_order_of_rows():
     kept = {backwards["sample_id"][row] for row in saved_rows(backwards, 3)}
     assert kept == {"s-00", "s-04", "s-08", "t-0"}
     assert saved_rows(manifest, 0) == set()
+
+
+MOTORCYCLE = Path(__file__).parents[3] / "shared" / "data" / "motorcycle"
+
+
+@pytest.mark.skipif(not MOTORCYCLE.is_dir(), reason="the Middlebury pair lies outside the project")
+def test_the_middlebury_pair_is_evaluated_in_disparity(project):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("root: stereo,", f"root: {MOTORCYCLE},"))
+    files = open_dataset("middlebury", MOTORCYCLE).list_samples("all")[0]
+    manifest = read_manifest(project / "evaluation.parquet")
+    manifest = manifest[manifest["source"] == "stereo"].assign(
+        image=files.image, depth=files.depth, width=741, height=500
+    )
+    write_manifest(manifest, project / "evaluation.parquet")
+    evaluate_trivial.main(
+        project / "labelled.parquet", project / "evaluation.parquet", project / "reports"
+    )
+    path = project / "reports" / "trivial-{}" / "metrics.json"
+    constant, ramp = (
+        json.loads(Path(str(path).format(name)).read_text())["stereo"]
+        for name in ("constant", "ramp")
+    )
+    # Blind to the unit: of a constant, |mean d - d| / d averaged over known pixels.
+    disparity = np.load(MOTORCYCLE / files.depth)["arr_0"].astype(np.float64)
+    known = disparity[np.isfinite(disparity) & (disparity > 0)]
+    expected = (np.abs(known.mean() - known) / known).mean()
+    assert constant["abs_rel_inverse"] == pytest.approx(expected, rel=1e-4)
+    assert ramp["abs_rel_inverse"] < constant["abs_rel_inverse"]
+    assert "rmse" not in ramp

@@ -1,0 +1,182 @@
+"""What evaluation does with each kind of sample, and how it sums up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dav2.data.sample import DepthSample
+from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation_summary import DENSE_METRICS, flat, summarise
+
+PROTOCOL = {"alignment": "inverse_depth", "crop": "none", "min_depth_m": 0.1, "max_depth_m": 80.0}
+METRIC = PROTOCOL | {"alignment": "none"}
+PARAMS = {
+    "device": "cpu",
+    "dtype": "float32",
+    "num_threads": 1,
+    "batch_size": 2,
+    "short_side_px": 28,
+    "relative": PROTOCOL,
+    "metric": {"indoor": METRIC | {"max_depth_m": 20.0}, "outdoor": METRIC},
+    "num_pairs": 20,
+    "min_pair_ratio": 1.3,
+    "baseline_samples": 10,
+    "saved_predictions": 1,
+    "bootstrap_resamples": 10,
+}
+HEIGHT, WIDTH = 6, 8
+
+
+def sample(**changes) -> DepthSample:
+    depth = np.geomspace(1, 40, HEIGHT * WIDTH, dtype=np.float32)
+    np.random.default_rng(0).shuffle(depth)
+    entries = {
+        "sample_id": "s-0",
+        "dataset": "d",
+        "scene": "e",
+        "image": np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        "depth": depth.reshape(HEIGHT, WIDTH),
+        "valid": np.ones((HEIGHT, WIDTH), bool),
+        "sky": None,
+        "intrinsics": None,
+    }
+    return DepthSample(**(entries | changes))
+
+
+def under_sky() -> DepthSample:
+    sky = np.zeros((HEIGHT, WIDTH), bool)
+    sky[:2] = True
+    return sample(depth=np.where(sky, np.float32(np.inf), sample().depth), sky=sky)
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    return Evaluation(
+        pd.DataFrame({"sample_id": ["s-0"], "source": ["s"]}),
+        tmp_path / "out",
+        params=EvaluateParams.model_validate(PARAMS),
+        sources={},
+        domains={"s": "indoor"},
+    )
+
+
+def test_truth_itself_is_perfect_and_knows_the_sky(evaluation):
+    true = under_sky()
+    evaluation.add(Predicted(0, true, true.inverse_depth()))
+    measured = evaluation.finish()["s"]
+    assert measured["delta1"] == measured["pair_accuracy"] == measured["sky_order"] == 1.0
+    assert measured["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_sky_put_nearest_is_wrong_in_its_order_alone(evaluation):
+    true = under_sky()
+    prediction = np.where(true.sky, np.float32(9), true.inverse_depth())
+    evaluation.add(Predicted(0, true, prediction))
+    measured = evaluation.finish()["s"]
+    assert measured["sky_order"] == 0.0
+    assert measured["delta1"] == measured["pair_accuracy"] == 1.0
+
+
+def test_metres_are_held_against_the_limits_of_the_domain(evaluation):
+    true = sample()
+    evaluation.add(Predicted(0, true, 1 / true.depth, 2 * true.depth))
+    metrics = evaluation.finish()
+    assert metrics["s"]["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+    near = true.depth[true.depth <= 20]
+    assert metrics["metric"]["s"]["abs_rel"] == pytest.approx(
+        (np.minimum(2 * near, 20) / near - 1).mean(), abs=1e-5
+    )
+    assert "pair_accuracy" not in metrics["metric"]["s"]
+
+
+def test_an_image_without_pixels_in_the_limits_is_listed_but_not_measured(evaluation, tmp_path):
+    far = sample(depth=np.full((HEIGHT, WIDTH), 500, np.float32))
+    evaluation.add(Predicted(0, far, far.inverse_depth()))
+    metrics = evaluation.finish()
+    assert metrics["s"] == {"num_images": 0}
+    assert pd.read_parquet(tmp_path / "out" / "per_image.parquet")["num_pixels"].tolist() == [0]
+
+
+def test_an_image_without_depth_leaves_a_picture_and_no_measure(evaluation, tmp_path):
+    blank = sample(depth=None, valid=None)
+    evaluation.add(Predicted(0, blank, np.ones((HEIGHT, WIDTH), np.float32)))
+    assert evaluation.finish() == {"intervals": {}}
+    assert (tmp_path / "out" / "predictions" / "s-0.png").is_file()
+    assert evaluation.panels["s"].shape == (HEIGHT, 2 * WIDTH, 3)
+
+
+def test_a_prediction_of_another_size_is_refused(evaluation):
+    with pytest.raises(ValueError, match=r"s-0: expected .* size \(6, 8\), got \(3, 8\)"):
+        evaluation.add(Predicted(0, sample(), np.ones((3, 8), np.float32)))
+
+
+def test_a_prediction_that_is_no_number_is_refused(evaluation):
+    with pytest.raises(ValueError, match="s-0: expected a finite prediction"):
+        evaluation.add(Predicted(0, sample(), np.full((HEIGHT, WIDTH), np.nan, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"relative": PROTOCOL | {"min_depth_m": 90.0}}, "min_depth_m below max_depth_m, got 90"),
+        ({"metric": {"indoor": METRIC}}, "metric"),
+        ({"num_pairs": 3}, "num_pairs"),
+        ({"short_side_px": 100}, "short_side_px"),
+        ({"short_sides_px": 28}, "short_sides_px"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluateParams.model_validate(PARAMS | change)
+
+
+def rows(*, entries):
+    blank = {name: np.nan for name in DENSE_METRICS}
+    usual = {"sample_id": "s-0", "source": "s", "protocol": "relative", "num_pixels": 5}
+    columns = [*usual, *blank]
+    return pd.DataFrame([usual | blank | entry for entry in entries], columns=columns)
+
+
+NO_PAIRS = pd.DataFrame(columns=["sample_id", "source", "scenario", "upper_is_closer", "correct"])
+
+
+def test_means_are_over_images_then_over_sources():
+    table = rows(
+        entries=[
+            {"delta1": 0.2},
+            {"delta1": 0.4, "sky_order": 0.5},
+            {"delta1": 0.9, "source": "t"},
+        ]
+    )
+    metrics = summarise(table, NO_PAIRS, num_resamples=10)
+    assert metrics["s"] == {"delta1": 0.3, "sky_order": 0.5, "num_images": 2}
+    assert metrics["t"] == {"delta1": 0.9, "num_images": 1}
+    assert metrics["average"] == {"delta1": 0.6, "sky_order": 0.5}
+    assert metrics["intervals"]["t"] == {"delta1": [0.9, 0.9]}
+
+
+def test_pairs_are_pooled_by_scenario():
+    pairs = pd.DataFrame(
+        {
+            "sample_id": ["a", "a", "a", "b"],
+            "source": "s",
+            "scenario": ["indoor", "indoor", "indoor", "aerial"],
+            "upper_is_closer": [1, 1, 1, -1],
+            "correct": [True, True, True, False],
+        }
+    )
+    metrics = summarise(rows(entries=[]), pairs, num_resamples=10)
+    assert metrics["da2k"] == {"indoor": 1.0, "aerial": 0.0, "all": 0.75, "balanced": 0.5}
+    low, high = metrics["intervals"]["da2k"]["all"]
+    assert 0.0 <= low <= 0.75 <= high <= 1.0
+
+
+@pytest.mark.parametrize("name", ["average", "da2k", "intervals", "metric"])
+def test_a_source_named_as_a_part_of_the_tree_is_refused(name):
+    with pytest.raises(ValueError, match=f"expected sources not named .*, got {name}$"):
+        summarise(rows(entries=[{"source": name}]), NO_PAIRS, num_resamples=10)
+
+
+def test_flattens_numbers_and_leaves_intervals_out():
+    nested = {"s": {"delta1": 0.5, "num_images": 3}, "intervals": {"s": {"delta1": [0.4, 0.6]}}}
+    assert flat(nested) == {"s/delta1": 0.5, "s/num_images": 3}
