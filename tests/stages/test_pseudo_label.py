@@ -1,0 +1,175 @@
+import json
+import signal
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from dav2.data.files import sha256_of
+from dav2.data.shards import ShardReader, read_index
+from stages import pseudo_label
+from tests.fixtures.labelling import ARGUMENTS, Project
+
+
+class RecordedRun:
+    def __init__(self):
+        self.metrics = {}
+
+    def log_metrics(self, metrics):
+        self.metrics |= metrics
+
+
+@pytest.fixture
+def run(monkeypatch):
+    recorded = RecordedRun()
+
+    @contextmanager
+    def tracked(stage, params, *, inputs, outputs):
+        assert stage == "pseudo_label"
+        assert set(inputs) == {"unlabelled", "teacher"}
+        yield recorded
+
+    monkeypatch.setattr("stages.tracking.tracked", tracked)
+    return recorded
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    num_threads = torch.get_num_threads()
+    made = Project(tmp_path)
+    made.add_photographs("wild", 12)
+    made.write()
+    yield made
+    torch.set_num_threads(num_threads)
+
+
+def test_labels_a_manifest_with_a_real_teacher(project, run):
+    pseudo_label.main(*ARGUMENTS)
+    reader = ShardReader(ARGUMENTS[2])
+    assert len(reader) == 12
+    assert {reader.read(i).relative_depth.shape for i in range(12)} == {(28, 42), (42, 28)}
+    index = read_index(ARGUMENTS[2] / "manifest.parquet")
+    assert index["shard"].nunique() > 1
+    summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
+    assert summary["coverage"] == 1
+    assert summary["teacher"] == sha256_of(ARGUMENTS[1])[:16]
+    assert summary["sources"] == {"wild": {"num_labelled": 12, "num_samples": 12}}
+    assert run.metrics["num_labelled"] == 12
+    assert run.metrics["images_per_second"] > 0
+
+
+def test_two_projects_give_the_same_bytes(project, tmp_path, monkeypatch):
+    pseudo_label.main(*ARGUMENTS)
+    other_folder = tmp_path / "other"
+    other_folder.mkdir()
+    monkeypatch.chdir(other_folder)
+    other = Project(other_folder)
+    other.add_photographs("wild", 12)
+    other.write()
+    pseudo_label.main(*ARGUMENTS)
+    assert other.tree() == project.tree()
+
+
+def test_another_teacher_or_parameter_replaces_every_label(project):
+    pseudo_label.main(*ARGUMENTS)
+    first = project.tree()
+    project.write_teacher(1)
+    pseudo_label.main(*ARGUMENTS)
+    second = project.tree()
+    project.params["short_side_px"] = 42
+    project.write()
+    pseudo_label.main(*ARGUMENTS)
+    third = project.tree()
+    for name in first:
+        if name.endswith(".tar"):
+            assert len({first[name], second[name], third[name]}) == 3
+
+
+def test_photographs_that_fail_are_listed_and_more_than_allowed_stop_the_stage(project):
+    project.write()
+    for number in range(2):
+        (project.folder / "wild" / f"{number:03}.jpg").write_bytes(b"text")
+    pseudo_label.main(*ARGUMENTS)
+    summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
+    assert (summary["num_labelled"], summary["num_quarantined"]) == (10, 2)
+    before = project.tree()
+    (project.folder / "wild" / "002.jpg").write_bytes(b"text")
+    (project.folder / "teacher.safetensors").unlink()
+    project.write_teacher(1)
+    with pytest.raises(
+        SystemExit, match=r"expected at most 2\.4 of 12 photographs .* got 3 so far, the first 00"
+    ):
+        pseudo_label.main(*ARGUMENTS)
+    assert project.tree() == before
+
+
+def test_a_teacher_of_metres_is_refused(project):
+    project.write_teacher(0, max_depth_m=20.0)
+    with pytest.raises(SystemExit, match=r"expected a teacher of relative depth, got .* 20\.0 m"):
+        pseudo_label.main(*ARGUMENTS)
+    assert not ARGUMENTS[2].exists()
+
+
+def test_a_missing_or_damaged_teacher_is_refused_in_one_line(project):
+    teacher = project.folder / "teacher.safetensors"
+    teacher.write_bytes(teacher.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match="expected a whole safetensors file") as caught:
+        pseudo_label.main(*ARGUMENTS)
+    assert "\n" not in str(caught.value)
+    teacher.unlink()
+    with pytest.raises(SystemExit, match=r"No such file or directory: 'teacher\.safetensors'"):
+        pseudo_label.main(*ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("short_side_px", 100, "multiple of 14"),
+        ("batch_size", "16", "valid integer"),
+        ("jpeg_quality", 96, "less than or equal to 95"),
+        ("codec", "jpeg", "png16"),
+        ("bach_size", 4, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_is_refused_in_one_line(project, name, value, message):
+    project.params[name] = value
+    project.write()
+    with pytest.raises(SystemExit, match=f"pseudo_label.{name}: .*{message}") as caught:
+        pseudo_label.main(*ARGUMENTS)
+    assert "\n" not in str(caught.value)
+
+
+def wait_for(condition, process, *, timeout_s=120):
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline_s, "waited too long"
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_killed_labelling_continues_and_gives_the_same_bytes(project):
+    project.add_photographs("wild", 150)
+    project.write()
+    finished = project.start()
+    assert finished.wait(timeout=120) == 0, finished.communicate()[0]
+    expected = project.tree()
+    (store,) = (project.folder / ".work" / "pseudo_label").iterdir()
+    num_shards = len(list(store.iterdir()))
+    for path in (store, project.folder / "data"):
+        path.rename(path.with_suffix(".first"))
+    killed = project.start()
+    wait_for(lambda: len(list(store.glob("*/record.json"))) >= 3, killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=60)
+    times = {path: path.stat().st_mtime_ns for path in store.glob("*/record.json")}
+    assert 3 <= len(times) < num_shards
+    assert not (project.folder / ARGUMENTS[2]).exists()
+    resumed = project.start()
+    log = resumed.communicate(timeout=120)[0]
+    assert f"{len(times)} of {num_shards} shards are there already" in log
+    assert project.tree() == expected
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert not [path for path in project.folder.rglob(".*.part")]
