@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ui doctor gc soak bench clean lock
+.PHONY: help install repro test check deps experiment ui doctor gc soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,9 +58,6 @@ gc: install  ## Remove work and cached data that nothing refers to any more
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)
-
-bench: install  ## Speed and memory as ratios against a reference in the same run
-	$(RUN) -m benchmarks.run
 
 lock:  ## Resolve requirements.lock anew, in one go (needs uv)
 	uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 \
