@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import sys
 import warnings
@@ -88,6 +89,8 @@ def _ingest(name: str, source: SourceParams, params: IngestParams, out: Path) ->
     jobs = _list_jobs(name, reader, source.splits(), root)
     mark = fingerprint(code, params.max_image_pixels)
     summary = _Summary()
+    for leftover in out.parent.glob(f".{out.name}.*.part"):
+        shutil.rmtree(leftover)  # of a run that was killed; the next stage hashes the whole parent
     with (
         closing(_Cache(work_folder(f"ingest-{name}", mark) / "rows.sqlite")) as cache,
         written_whole(out) as folder,

@@ -1,9 +1,12 @@
 """Processes that share work and survive the death of one of them."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -39,7 +42,10 @@ def map_surviving(
     def pool(workers: int) -> ProcessPoolExecutor:
         # Not forked: a fork copies locks that threads of this process may hold.
         return ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=prepare, initargs=prepare_with
+            workers,
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(prepare, prepare_with),
         )
 
     num_done = 0
@@ -62,3 +68,16 @@ def map_surviving(
                 alone = pool(1)
     finally:
         alone.shutdown()
+
+
+def _begin(prepare: Callable[..., None], prepare_with: tuple[Any, ...]) -> None:
+    Thread(target=_leave_with_parent, daemon=True).start()
+    prepare(*prepare_with)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process with its parent: else it would wait for the jobs of a killed one."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -12,6 +12,9 @@ from PIL import Image
 from dav2.data.sample import DepthSample
 
 
+_ROWS_AT_ONCE = 256  # bounds the memory for an image of 100 MP
+
+
 @dataclass(frozen=True, slots=True)
 class ImageStatistics:
     """Of the luma (ITU-R BT.601, 0 black to 1 white), from integers: the same on every machine."""
@@ -83,10 +86,13 @@ def depth_statistics(sample: DepthSample) -> DepthStatistics:
 def _laplacian_variance(luma: UInt8[np.ndarray, "H W"]) -> float:
     if min(luma.shape) < 3:
         return 0.0
-    levels = luma.astype(np.int16)
-    laplacian = -4 * levels[1:-1, 1:-1]
-    for neighbour in (levels[:-2, 1:-1], levels[2:, 1:-1], levels[1:-1, :-2], levels[1:-1, 2:]):
-        laplacian += neighbour
-    total = int(laplacian.sum(dtype=np.int64))
-    squares = int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
-    return (squares - total**2 / laplacian.size) / laplacian.size / 255**2
+    total = squares = 0
+    for first in range(0, luma.shape[0] - 2, _ROWS_AT_ONCE):
+        levels = luma[first : first + _ROWS_AT_ONCE + 2].astype(np.int16)
+        laplacian = -4 * levels[1:-1, 1:-1]
+        for neighbour in (levels[:-2, 1:-1], levels[2:, 1:-1], levels[1:-1, :-2], levels[1:-1, 2:]):
+            laplacian += neighbour
+        total += int(laplacian.sum(dtype=np.int64))
+        squares += int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
+    count = (luma.shape[0] - 2) * (luma.shape[1] - 2)
+    return (squares - total**2 / count) / count / 255**2

@@ -160,9 +160,11 @@ def test_an_interrupted_run_publishes_nothing_and_the_next_one_goes_on(project, 
     assert not list(project.glob(".out*"))
 
     read.clear()
+    Path(".out.killed.part").mkdir()  # what SIGKILL leaves
     monkeypatch.setattr(ingest, "map_surviving", whole)
     main("photos", OUT)
     assert len(read) == 5
+    assert not list(project.glob(".out*"))
     resumed = published()
     shutil.rmtree(".work")
     main("photos", OUT)

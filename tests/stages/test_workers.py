@@ -2,7 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from stages.workers import map_surviving
@@ -57,3 +62,44 @@ def test_an_error_of_a_job_is_passed_on():
 
 def test_without_jobs_there_is_nothing_to_do():
     assert run([]) == []
+
+
+WORKING = """
+import os, sys, time
+from pathlib import Path
+from stages.workers import map_surviving
+
+def prepare(folder):
+    (Path(folder) / str(os.getpid())).touch()
+
+if __name__ == "__main__":
+    options = {"prepare": prepare, "prepare_with": (sys.argv[1],), "on_death": print}
+    list(map_surviving(time.sleep, [0.2] * 500, num_workers=2, **options))
+"""
+
+
+def is_running(process):
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path):
+    script, started = tmp_path / "working.py", tmp_path / "started"
+    script.write_text(WORKING)
+    started.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    parent = subprocess.Popen([sys.executable, script, started], env=environment)
+    deadline = time.monotonic() + 60
+    while len(list(started.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [int(path.name) for path in started.iterdir()]
+    assert len(workers) == 2
+
+    parent.kill()
+    parent.wait()
+
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))

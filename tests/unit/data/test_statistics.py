@@ -53,6 +53,16 @@ def test_sharpness_is_the_variance_of_the_laplacian():
     assert image_statistics(grey(levels)).sharpness == pytest.approx(squares - mean**2)
 
 
+def test_sharpness_of_a_tall_image_is_that_of_its_parts_together():
+    levels = np.random.default_rng(0).integers(0, 256, (600, 5)).astype(np.float64)
+    inside = levels[1:-1, 1:-1]
+    neighbours = levels[:-2, 1:-1] + levels[2:, 1:-1] + levels[1:-1, :-2] + levels[1:-1, 2:]
+
+    expected = np.var((neighbours - 4 * inside) / 255)
+
+    assert image_statistics(grey(levels)).sharpness == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_ramp_has_contrast_but_no_sharpness():
     found = image_statistics(grey(np.tile(np.arange(0, 60, 10), (4, 1))))
 
