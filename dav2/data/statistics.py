@@ -11,7 +11,6 @@ from PIL import Image
 
 from dav2.data.sample import DepthSample
 
-
 _ROWS_AT_ONCE = 256  # bounds the memory for an image of 100 MP
 
 
@@ -95,4 +94,5 @@ def _laplacian_variance(luma: UInt8[np.ndarray, "H W"]) -> float:
         total += int(laplacian.sum(dtype=np.int64))
         squares += int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
     count = (luma.shape[0] - 2) * (luma.shape[1] - 2)
-    return (squares - total**2 / count) / count / 255**2
+    variance = squares / count - (total / count) ** 2
+    return variance / 255**2
