@@ -145,5 +145,5 @@ def test_blur_spreads_a_point_by_its_deviation_and_keeps_its_sum():
 def test_a_crop_off_the_patch_grid_or_a_shrinking_scale_is_refused():
     with pytest.raises(ValueError, match="expected a crop of multiples of 14 px"):
         AugmentConfig(short_side_px=42, crop_px=(28, 40))
-    with pytest.raises(ValueError, match="a scale from 1, got 28 x 42 px and scale 0.5"):
+    with pytest.raises(ValueError, match=r"a scale from 1, got 28 x 42 px and scale 0\.5"):
         AugmentConfig(short_side_px=42, crop_px=(28, 42), max_scale=0.5)

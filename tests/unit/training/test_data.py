@@ -1,0 +1,75 @@
+"""Batches and their order."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from dav2.training.data import Positions, TrainingData, Views, collate
+
+
+def training_data(samples, augment, **changes):
+    given = {
+        "seed": 1,
+        "batch_size": 4,
+        "num_batches": 6,
+        "first_batch": 0,
+        "num_workers": 0,
+        "memory_limit_bytes": 10**8,
+    }
+    return TrainingData(samples, augment, **{**given, **changes})
+
+
+def test_a_batch_holds_its_views_in_order(discs, augment):
+    views = Views(discs(5), augment(), seed=1)
+    batch = collate([views[position] for position in (3, 9)])
+    assert batch.sample_ids == [views[3][0].sample_id, views[9][0].sample_id]
+    assert batch.images.shape == (2, 28, 42, 3)
+    assert batch.images.dtype == torch.uint8
+    assert batch.targets.shape == batch.valid.shape == (2, 28, 42)
+    np.testing.assert_array_equal(batch.targets[1], views[9][0].target)
+    np.testing.assert_array_equal(batch.colours[1], views[9][1])
+
+
+def test_two_processes_share_the_batch_of_one():
+    (alone,) = Positions(2, 3, batch_size=6)
+    (first,) = Positions(2, 3, batch_size=3, rank=0, num_ranks=2)
+    (second,) = Positions(2, 3, batch_size=3, rank=1, num_ranks=2)
+    assert first + second == alone == [12, 13, 14, 15, 16, 17]
+
+
+def test_a_training_that_goes_on_sees_what_is_left(discs, augment):
+    whole = list(training_data(discs(5), augment()).train_dataloader())
+    rest = list(training_data(discs(5), augment(), first_batch=4).train_dataloader())
+    assert len(whole) == 6
+    assert [batch.sample_ids for batch in rest] == [batch.sample_ids for batch in whole[4:]]
+    for one, other in zip(rest, whole[4:], strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.colours, other.colours)
+
+
+def test_each_pass_over_the_samples_is_complete(discs, augment):
+    batches = training_data(discs(8), augment()).train_dataloader()
+    names = [name for batch in batches for name in batch.sample_ids]
+    passes = [names[start : start + 8] for start in (0, 8, 16)]
+    assert all(len(set(one)) == 8 for one in passes)
+    assert all(one != other for one, other in pairwise(passes))
+
+
+def test_other_processes_give_the_same_batches(discs, augment):
+    samples = discs(5)
+    here = training_data(samples, augment()).train_dataloader()
+    there = training_data(samples, augment(), num_workers=2, memory_limit_bytes=1)
+    loader = there.train_dataloader()
+    assert loader.num_workers == 2
+    for one, other in zip(here, loader, strict=True):
+        assert one.sample_ids == other.sample_ids
+        assert torch.equal(one.images, other.images)
+
+
+def test_samples_that_fit_into_memory_need_no_process_and_are_read_once(discs, augment):
+    samples = discs(5)
+    loader = training_data(samples, augment(), num_workers=2).train_dataloader()
+    assert loader.num_workers == 0
+    list(loader)
+    assert sorted(samples.reads) == [0, 0, 1, 2, 3, 4]  # the first is weighed once more

@@ -1,0 +1,173 @@
+"""Whole trainings: what they leave, and that a kill leaves no trace."""
+
+import logging
+
+import pytest
+import torch
+
+from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.training.fit import fit
+from dav2.training.resume import PROGRESS, load_progress
+from dav2.training.samples import TrainingSample
+
+
+def new_model(max_depth_m=None):
+    torch.manual_seed(0)
+    return DepthAnything(ModelConfig("vit64x4", max_depth_m))
+
+
+def weights(fitted):
+    return fitted.model.state_dict()
+
+
+def assert_equal(one, other):
+    assert one.curves == other.curves
+    assert one.history == other.history
+    assert one.validation == other.validation
+    for name, tensor in weights(one).items():
+        assert torch.equal(tensor, weights(other)[name]), name
+
+
+class InterruptedTrainingError(RuntimeError):
+    pass
+
+
+def interrupt_at(step):
+    """A listener that stops the training as a kill would: at once, with nothing saved."""
+
+    def listener(measures, at):
+        if at == step and "loss" in measures:
+            raise InterruptedTrainingError
+
+    return listener
+
+
+@pytest.fixture
+def train(discs, fit_config, tmp_path):
+    def run(work="work", **changes):
+        listener = changes.pop("listener", None)
+        metres = changes.get("max_depth_m") is not None
+        folder = tmp_path / work
+        folder.mkdir(exist_ok=True)
+        return fit(
+            new_model(changes.get("max_depth_m")),
+            changes.pop("samples", discs(7, metres=metres)),
+            discs(3, first=100, metres=metres),
+            config=fit_config(**changes),
+            work=folder,
+            listener=listener,
+        )
+
+    return run
+
+
+def test_a_training_leaves_averaged_weights_curves_and_validations(train):
+    told = []
+    fitted = train(listener=lambda measures, step: told.append((step, sorted(measures)[0])))
+    assert [row["step"] for row in fitted.curves] == [4, 6]
+    assert set(fitted.curves[0]) == {
+        "step", "loss", "data", "gradient", "encoder_lr", "decoder_lr"
+    }  # fmt: skip
+    assert [entry["step"] for entry in fitted.history] == [3, 6]
+    assert fitted.validation == fitted.history[-1]
+    assert [step for step, _ in told] == [3, 4, 6, 6]
+    assert not fitted.model.training
+    changed = [name for name, tensor in weights(fitted).items()
+               if not torch.equal(tensor, new_model().state_dict()[name])]  # fmt: skip
+    assert len(changed) > 50
+
+
+def test_a_longer_training_learns(train):
+    fitted = train(num_steps=60, batch_size=6, log_every_steps=20, checkpoint_every_steps=100)
+    losses = [row["loss"] for row in fitted.curves]
+    assert losses[-1] < 0.75 * losses[0]
+    assert fitted.validation["pair_accuracy"] > 0.7
+
+
+def test_the_same_training_twice_gives_the_same_weights(train):
+    assert_equal(train("one"), train("other"))
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(train, step):
+    changes = {"num_steps": 7, "log_every_steps": 1}
+    whole = train("whole", **changes)
+    with pytest.raises(InterruptedTrainingError):
+        train("stopped", listener=interrupt_at(step), **changes)
+    seen = []
+    rest = train("stopped", listener=lambda measures, at: seen.append(at), **changes)
+    assert min(seen) == step  # the state of one step before was there: nothing was done twice
+    assert_equal(rest, whole)
+
+
+def test_stopping_inside_an_accumulated_mean_and_a_row_changes_nothing(train, tmp_path):
+    changes = {"accumulate": 2, "log_every_steps": 4, "checkpoint_every_steps": 3, "num_steps": 8}
+    whole = train("whole", **changes)
+    with pytest.raises(InterruptedTrainingError):
+        train("stopped", listener=interrupt_at(4), **changes)
+    assert load_progress(tmp_path / "stopped" / PROGRESS)["step"] == 3
+    assert_equal(train("stopped", **changes), whole)
+
+
+def test_a_finished_training_is_not_trained_again(train, discs):
+    first = train()
+    samples = discs(7)
+    again = train(samples=samples)
+    assert samples.reads == []
+    assert_equal(again, first)
+
+
+def test_a_metric_model_trains_on_metres(train):
+    fitted = train(max_depth_m=20.0)
+    assert set(fitted.curves[0]) >= {"loss", "silog"}
+    assert 0 < fitted.validation["abs_rel"] < 3
+
+
+def test_bfloat16_trains_and_gives_float32_weights(train):
+    fitted = train(precision="bfloat16")
+    assert all(tensor.dtype == torch.float32 for tensor in weights(fitted).values())
+    assert all(torch.isfinite(torch.tensor(row["loss"])) for row in fitted.curves)
+
+
+def test_a_nan_in_a_label_stops_with_its_sample_and_keeps_the_last_good_state(
+    train, discs, tmp_path
+):
+    class Poisoned(discs):
+        def read(self, index):
+            sample = super().read(index)
+            if self.reads.count(index) < 3 or index != 4:
+                return sample
+            target = sample.target.copy()
+            target[:] = float("nan")
+            return TrainingSample(sample.sample_id, sample.image, target, sample.valid)
+
+    with pytest.raises(ValueError, match=r"training step \d+: expected finite .* from disc-4$"):
+        train(samples=Poisoned(7), num_steps=30, memory_limit_bytes=1, checkpoint_every_steps=1)
+    state = load_progress(tmp_path / "work" / PROGRESS)
+    assert state["step"] >= 1
+    assert all(tensor.isfinite().all() for tensor in state["module"].values())
+
+
+def test_a_damaged_state_is_refused(train, tmp_path):
+    train()
+    path = tmp_path / "work" / PROGRESS
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"progress\.pt: expected the state of a training, got"):
+        train()
+
+
+def test_lightning_leaves_nothing_and_says_nothing(train, tmp_path, caplog, recwarn):
+    caplog.set_level(logging.INFO)
+    train()
+    assert [path.name for path in (tmp_path / "work").iterdir()] == [PROGRESS]
+    assert [record.getMessage() for record in caplog.records] == []
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_what_is_shown_counts_samples_and_the_last_numbers(train, capfd):
+    train()
+    shown = capfd.readouterr().err
+    assert "test: 100%" in shown
+    assert "18/18" in shown
+    assert "loss=" in shown
+    assert "val delta1=" in shown

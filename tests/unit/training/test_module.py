@@ -1,0 +1,125 @@
+"""One training step."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from dav2.data.transforms import normalise
+from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
+from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.training.data import Views, collate
+from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+
+
+@pytest.fixture
+def batch(discs, augment):
+    views = Views(discs(4), augment(), seed=0)
+    return collate([views[position] for position in range(3)])
+
+
+def training(losses, *, max_depth_m=None, frozen=False):
+    torch.manual_seed(0)
+    model = DepthAnything(ModelConfig("vit64x4", max_depth_m))
+    optimiser = OptimiserConfig(num_steps=5, encoder_lr=1e-3, decoder_lr=1e-2, schedule="linear")
+    encoder = copy.deepcopy(model.encoder) if frozen else None
+    return DepthTraining(model, losses=losses, optimiser=optimiser, seed=0, frozen_encoder=encoder)
+
+
+def test_the_loss_is_the_sum_of_its_weighted_terms(batch):
+    module = training(LossConfig("inverse_depth", gradient_weight=0.5))
+    result = module.training_step(batch, 0)
+    assert set(result) == {"loss", "finite", "data", "gradient"}
+    assert result["loss"].item() == pytest.approx((result["data"] + result["gradient"]).item())
+    twice = training(LossConfig("inverse_depth", gradient_weight=1.0)).training_step(batch, 0)
+    assert twice["gradient"].item() == pytest.approx(2 * result["gradient"].item())
+    assert twice["data"].item() == pytest.approx(result["data"].item())
+
+
+def test_the_data_term_is_that_of_the_prediction(batch):
+    module = training(LossConfig("inverse_depth", gradient_weight=0.0, trim_fraction=0.1))
+    result = module.training_step(batch, 0)
+    assert set(result) == {"loss", "finite", "data"}
+    pred = module.model(normalise(batch.images))
+    expected = scale_shift_invariant_loss(pred, batch.targets, batch.valid, trim_fraction=0.1)
+    assert result["data"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_metric_model_minimises_silog_alone(batch):
+    batch = batch._replace(targets=1 / batch.targets)
+    result = training(LossConfig("depth"), max_depth_m=20.0).training_step(batch, 0)
+    assert set(result) == {"loss", "finite", "silog"}
+
+
+def test_features_alike_to_the_frozen_ones_cost_nothing(batch):
+    losses = LossConfig("inverse_depth", feature_weight=1.0)
+    module = training(losses, frozen=True)
+    assert module.training_step(batch, 0)["features"].item() == 0.0
+    with torch.no_grad():
+        for parameter in module.model.encoder.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    assert module.training_step(batch, 0)["features"].item() > 0.1
+
+
+def test_the_frozen_encoder_is_no_part_of_the_state():
+    losses = LossConfig("inverse_depth", feature_weight=1.0)
+    names = training(losses, frozen=True).state_dict().keys()
+    assert names == training(LossConfig("inverse_depth")).state_dict().keys()
+
+
+def test_alignment_without_an_encoder_to_align_with_is_refused():
+    with pytest.raises(
+        ValueError, match=r"expected a pretrained encoder for weight 1\.0, got none"
+    ):
+        training(LossConfig("inverse_depth", feature_weight=1.0))
+
+
+def test_a_sample_with_a_nan_is_marked_alone(batch):
+    targets = batch.targets.clone()
+    targets[1, 3, 4] = np.nan
+    module = training(LossConfig("inverse_depth"))
+    result = module.training_step(batch._replace(targets=targets), 0)
+    assert result["finite"].tolist() == [True, False, True]
+    valid = batch.valid.clone()
+    valid[1, 3, 4] = False
+    masked = module.training_step(batch._replace(targets=targets, valid=valid), 0)
+    assert masked["finite"].all()
+    assert masked["loss"].isfinite()
+
+
+def test_encoder_and_head_have_their_own_rates_and_no_parameter_is_left_out():
+    module = training(LossConfig("inverse_depth"))
+    optimiser = module.configure_optimizers()["optimizer"]
+    encoder, head = optimiser.param_groups
+    assert (encoder["lr"], head["lr"]) == (1e-3, 1e-2)
+    known = {id(parameter) for group in (encoder, head) for parameter in group["params"]}
+    assert known == {id(parameter) for parameter in module.model.parameters()}
+
+
+def test_the_average_follows_the_weights_faster_while_it_is_young(batch, monkeypatch):
+    module = training(LossConfig("inverse_depth"))
+    monkeypatch.setattr("lightning.pytorch.LightningModule.optimizer_step", lambda *_: None)
+    (name, weight), *_ = module.model.named_parameters()
+    average = dict(module.averaged.named_parameters())[name]
+    with torch.no_grad():
+        average.zero_()
+        weight.fill_(1.0)
+    module.optimizer_step(0, 0, None)
+    assert average.mean().item() == pytest.approx(1 - 2 / 11)  # decay (1 + 1) / (10 + 1)
+    module.optimizer_step(0, 1, None)
+    assert average.mean().item() == pytest.approx(1 - 2 / 11 * 3 / 12)
+    assert module.num_steps_done == 2
+
+
+def test_without_a_decay_the_average_is_the_last_weights(batch, monkeypatch):
+    model = DepthAnything(ModelConfig("vit64x4"))
+    optimiser = OptimiserConfig(5, 1e-3, 1e-3, "linear", average_decay=0.0)
+    module = DepthTraining(model, losses=LossConfig("inverse_depth"), optimiser=optimiser, seed=0)
+    monkeypatch.setattr("lightning.pytorch.LightningModule.optimizer_step", lambda *_: None)
+    with torch.no_grad():
+        for parameter in module.model.parameters():
+            parameter.add_(1.0)
+    module.optimizer_step(0, 0, None)
+    for own, kept in zip(module.model.parameters(), module.averaged.parameters(), strict=True):
+        assert torch.equal(own, kept)
