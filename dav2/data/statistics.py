@@ -94,5 +94,5 @@ def _laplacian_variance(luma: UInt8[np.ndarray, "H W"]) -> float:
         total += int(laplacian.sum(dtype=np.int64))
         squares += int(np.square(laplacian, dtype=np.int32).sum(dtype=np.int64))
     count = (luma.shape[0] - 2) * (luma.shape[1] - 2)
-    variance = squares / count - (total / count) ** 2
+    variance: float = squares / count - (total / count) ** 2
     return variance / 255**2
