@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 COLOURS = {
     "Completed": "#2e7d32",
@@ -29,11 +28,10 @@ class Stage:
     """Those of the outputs that are metrics."""
 
 
-def read_graph(root: Path, targets: Iterable[str] = ()) -> dict[str, Stage]:
-    """Returns the stages of `dvc.yaml` so that each stands after all it waits for.
+def read_graph(targets: Iterable[str] = ()) -> dict[str, Stage]:
+    """Returns the stages of the current folder so that each stands after all it waits for.
 
     Args:
-        root: Folder with `.dvc`.
         targets: Stages wanted, with all they need; a name without `@` takes its whole group, none
             takes the pipeline.
 
@@ -42,7 +40,7 @@ def read_graph(root: Path, targets: Iterable[str] = ()) -> dict[str, Stage]:
     """
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
+    with Repo() as repo:
         graph = repo.index.graph
         stages = {
             node.addressing: Stage(

@@ -53,7 +53,7 @@ def rebuild(
         timeout_s: Limit of one stage, seconds.
     """
     root, sessions = Path.cwd(), Sessions()
-    stages = read_graph(root, targets or ())
+    stages = read_graph(targets or ())
     plan = Plan(stages, cpu_slots, list(gpus or ()))
     log = get_run_logger()
     log.info("%d stages, %d at once, GPUs: %s", len(stages), cpu_slots, gpus or "none")

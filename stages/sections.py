@@ -1,0 +1,61 @@
+"""Validates a whole parameters file: every section by the class of its stage."""
+
+from pathlib import Path
+
+from stages.params import PARAMS_FILE, Params, load, read_document
+from stages.sources import load_sources
+
+
+def problems(path: Path = PARAMS_FILE) -> list[str]:
+    """Returns one line for each section that does not fit its class, and for unknown sections.
+
+    Args:
+        path: Parameters file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no YAML.
+    """
+    models = section_models()
+    found = []
+    for name, model in models.items():
+        try:
+            load(name, model, path)
+        except ValueError as error:
+            found.append(str(error))
+    try:
+        load_sources(path)
+    except ValueError as error:
+        found.append(str(error))
+    known = {name.partition(".")[0] for name in models} | {"sources"}
+    unknown = sorted(set(read_document(path) or {}) - known)
+    return found + [f"{path}: expected one of {sorted(known)}, got {name!r}" for name in unknown]
+
+
+def section_models() -> dict[str, type[Params]]:
+    """Returns the class of each section, by its name; `sources` has `load_sources` instead."""
+    from stages.evaluation import EvaluateParams
+    from stages.finetune_metric import FinetuneMetricParams
+    from stages.gate_data import GateDataParams
+    from stages.gate_labels import GateLabelsParams
+    from stages.gate_release import GateReleaseParams
+    from stages.gate_teacher import GateTeacherParams
+    from stages.ingest import IngestParams
+    from stages.matrix import MatrixParams
+    from stages.pseudo_label import PseudoLabelParams
+    from stages.train_student import TrainStudentParams
+    from stages.train_teacher import TrainTeacherParams
+
+    return {
+        "ingest": IngestParams,
+        "matrix": MatrixParams,
+        "gate_data": GateDataParams,
+        "train_teacher": TrainTeacherParams,
+        "gate_teacher": GateTeacherParams,
+        "pseudo_label": PseudoLabelParams,
+        "gate_labels": GateLabelsParams,
+        "train_student": TrainStudentParams,
+        "finetune_metric": FinetuneMetricParams,
+        "evaluate": EvaluateParams,
+        "gate_release": GateReleaseParams,
+    }

@@ -1,0 +1,131 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.collect_garbage import main, running_stages, stale_work
+
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def work(tmp_path: Path):
+    """Makes `.work/<stage>/<fingerprint>` with one file, changed some days ago."""
+
+    def make(stage: str, mark: str, days: float = 0.0, content: str = "state") -> Path:
+        folder = tmp_path / ".work" / stage / mark
+        folder.mkdir(parents=True)
+        (folder / content).write_text("bytes")
+        for path in (folder / content, folder):
+            os.utime(path, (time.time() - days * DAY_S,) * 2)
+        return folder
+
+    return make
+
+
+def lock(root: Path, *outputs: str) -> None:
+    outs = "".join(f"    - path: {path}\n      md5: x\n" for path in outputs)
+    (root / "dvc.lock").write_text(f"schema: '2.0'\nstages:\n  one:\n    outs:\n{outs}")
+
+
+def stale(root: Path, **options) -> list[str]:
+    chosen = {"keep": 1, "days": 14.0, **options}
+    found = stale_work(work=root / ".work", root=root, **chosen)
+    return [path.relative_to(root / ".work").as_posix() for path in found]
+
+
+def test_keeps_the_newest_of_each_stage(tmp_path: Path, work):
+    work("train_teacher", "a" * 16, days=2)
+    work("train_teacher", "b" * 16, days=1)
+    work("pseudo_label", "c" * 16, days=2)
+    assert stale(tmp_path) == [f"train_teacher/{'a' * 16}"]
+    assert stale(tmp_path, keep=2) == []
+
+
+def test_drops_old_work_however_new_it_is_for_its_stage(tmp_path: Path, work):
+    work("train_teacher", "a" * 16, days=20)
+    assert stale(tmp_path) == [f"train_teacher/{'a' * 16}"]
+    assert stale(tmp_path, days=30.0) == []
+
+
+def test_keeps_what_a_current_output_names(tmp_path: Path, work):
+    work("train_teacher", "a" * 16, days=90)
+    work("pseudo_label", "c" * 16, days=90, content="d" * 16)
+    work("pseudo_label", "e" * 16, days=90)
+    header = json.dumps({"__metadata__": {"all": json.dumps({"fingerprint": "a" * 16})}}).encode()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "teacher.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(100)
+    )
+    (tmp_path / "pseudo").mkdir()
+    (tmp_path / "pseudo" / "shards.json").write_text(json.dumps({"key": "d" * 16}))
+    lock(tmp_path, "models/teacher.safetensors", "pseudo")
+    assert stale(tmp_path) == [f"pseudo_label/{'e' * 16}"]
+
+
+def test_leaves_alone_what_is_no_folder_of_a_fingerprint(tmp_path: Path, work):
+    work("prefect", "storage", days=90)
+    work("gates", "data", days=90)
+    (tmp_path / ".work" / "runs.jsonl").write_text("{}")
+    assert stale(tmp_path) == []
+
+
+def test_knows_a_running_stage_from_one_that_died(tmp_path: Path):
+    held = tmp_path / ".dvc" / "tmp" / "rwlock"
+    assert running_stages(tmp_path) == []
+    held.parent.mkdir(parents=True)
+    living = {"pid": os.getpid(), "cmd": "dvc repro"}
+    dead = {"pid": 2**22 + 1, "cmd": "dvc repro old"}
+    held.write_text(json.dumps({"write": {"models": living, "data": dead}, "read": {}}))
+    assert running_stages(tmp_path) == ["dvc repro"]
+
+
+def test_does_nothing_while_a_rebuild_runs(tmp_path: Path, work, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = work("train_teacher", "a" * 16, days=90)
+    held = tmp_path / ".dvc" / "tmp" / "rwlock"
+    held.parent.mkdir(parents=True)
+    held.write_text(json.dumps({"write": {"models": {"pid": os.getpid(), "cmd": "dvc repro"}}}))
+    with pytest.raises(SystemExit, match="expected no rebuild to be running"):
+        main([])
+    assert folder.is_dir()
+
+
+@pytest.mark.slow
+def test_a_dry_run_removes_nothing_and_a_real_one_the_rest_of_the_cache(
+    tmp_path: Path, work, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+
+    def dvc(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True)
+
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    dvc("init", "--quiet")
+    text = "stages:\n  one:\n    cmd: cp in.txt out.txt\n    deps: [in.txt]\n    outs: [out.txt]\n"
+    (tmp_path / "dvc.yaml").write_text(text)
+    for content in ("first", "second"):
+        (tmp_path / "in.txt").write_text(content)
+        dvc("repro", "--quiet")
+    folder = work("train_teacher", "a" * 16, days=90)
+    cache = tmp_path / ".dvc" / "cache" / "files"
+    before = sorted(path for path in cache.rglob("*") if path.is_file())
+    assert len(before) == 2
+    main(["--dry-run"])
+    assert folder.is_dir()
+    assert sorted(path for path in cache.rglob("*") if path.is_file()) == before
+    main([])
+    assert not folder.exists()
+    (kept,) = [path for path in cache.rglob("*") if path.is_file()]
+    assert kept.read_text() == "second"
+
+
+def test_a_failure_of_dvc_is_told(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no project here
+    with pytest.raises(SystemExit, match="dvc gc: expected exit status 0, got "):
+        main(["--dry-run"])
