@@ -26,10 +26,17 @@ if TYPE_CHECKING:
     from dav2.labeling.store import ShardRecord
     from stages.tracking import Run
 
-# The modules that decide what a label's bytes are. The engine only decides when they are made.
-DECIDING_MODULES = ("dav2.labeling.labeler", "dav2.labeling.plan", "dav2.models.checkpoints")
+DECIDING_MODULES = (
+    "dav2.data.shards",
+    "dav2.labeling.labeler",
+    "dav2.labeling.plan",
+    "dav2.models.checkpoints",
+)
+"""Who decides what a shard's bytes are. The engine is not among them: it decides when they are."""
 
 _TRACKED = ("num_samples", "num_labelled", "num_quarantined", "num_degenerate", "coverage")
+
+_DRAWN = 12
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +99,7 @@ def _pseudo_label(
     import torch
 
     from dav2.labeling.plan import plan_shards
+    from dav2.labeling.preview import draw_labels
     from dav2.labeling.store import held_alone, publish
     from dav2.labeling.summary import summarise
     from stages.tracking import tracked
@@ -108,6 +116,9 @@ def _pseudo_label(
             summary = summarise(job, records)
             publish(job.store, records, output, summary=summary)
         run.log_metrics({name: summary[name] for name in _TRACKED})
+        picture = draw_labels(output, num_samples=_DRAWN)
+        if picture is not None:
+            run.log_picture("labels.png", picture)
 
 
 def _make_job(

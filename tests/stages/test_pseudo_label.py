@@ -9,15 +9,20 @@ import torch
 from dav2.data.files import sha256_of
 from dav2.data.shards import ShardReader, read_index
 from stages import pseudo_label
-from tests.fixtures.labelling import ARGUMENTS, Project
+from stages.imports import closure
+from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
 
 
 class RecordedRun:
     def __init__(self):
         self.metrics = {}
+        self.pictures = {}
 
     def log_metrics(self, metrics):
         self.metrics |= metrics
+
+    def log_picture(self, name, picture):
+        self.pictures[name] = picture
 
 
 @pytest.fixture
@@ -58,6 +63,7 @@ def test_labels_a_manifest_with_a_real_teacher(project, run):
     assert summary["sources"] == {"wild": {"num_labelled": 12, "num_samples": 12}}
     assert run.metrics["num_labelled"] == 12
     assert run.metrics["images_per_second"] > 0
+    assert run.pictures["labels.png"].std() > 10
 
 
 def test_two_projects_give_the_same_bytes(project, tmp_path, monkeypatch):
@@ -139,6 +145,13 @@ def test_a_parameter_that_does_not_fit_is_refused_in_one_line(project, name, val
     with pytest.raises(SystemExit, match=f"pseudo_label.{name}: .*{message}") as caught:
         pseudo_label.main(*ARGUMENTS)
     assert "\n" not in str(caught.value)
+
+
+def test_the_code_that_decides_bytes_is_in_the_fingerprint_and_the_engine_is_not():
+    modules = closure(pseudo_label.DECIDING_MODULES, PROJECT)
+    for name in ("data.png16", "data.transforms", "labeling.codec", "models.dpt", "data.images"):
+        assert f"dav2.{name}" in modules
+    assert not [name for name in modules if "engine" in name or name.startswith("stages")]
 
 
 def wait_for(condition, process, *, timeout_s=120):
