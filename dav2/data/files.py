@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,13 +19,15 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     What was written is flushed to disk before the rename, the rename itself after it. An existing
     `path` is replaced. When the block raises, what was written is removed and `path` is left as it
-    was.
+    was; what a killed process of this machine left is removed by the next one that writes `path`.
 
     Args:
         path: The file or folder to produce. Its parent is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    _remove_leftovers(path)
+    prefix = f".{path.name}.{platform.node()}-{os.getpid()}."
+    holder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=path.parent))
     written = holder / path.name
     try:
         yield written
@@ -48,6 +52,24 @@ def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remove_leftovers(path: Path) -> None:
+    here = f".{path.name}.{platform.node()}-"
+    for leftover in path.parent.glob(f"{glob.escape(here)}*.part"):
+        pid = leftover.name.removeprefix(here).partition(".")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(leftover)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -50,6 +50,20 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path):
     ended = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert target.read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2  # the half-written one, under another name
+    with written_whole(target) as written:
+        written.write_bytes(b"new")
+    assert os.listdir(tmp_path) == ["model.bin"]
+
+
+def test_what_another_process_is_writing_stays(tmp_path: Path):
+    target = tmp_path / "model.bin"
+    with written_whole(target) as first:
+        first.write_bytes(b"first")
+        with written_whole(target) as second:
+            second.write_bytes(b"second")
+        assert first.read_bytes() == b"first"
+    assert target.read_bytes() == b"first"
 
 
 def test_json_is_sorted_and_ends_with_a_newline(tmp_path: Path):
