@@ -1,0 +1,223 @@
+"""Builds one self-contained page that shows everything the pipeline made."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from dav2.data.files import written_whole
+from dav2.data.manifest import read_manifest
+from stages.matrix import MatrixParams
+from stages.params import Params, load
+from stages.report_charts import graph_chart
+from stages.report_evidence import PictureOptions, comparisons, label_examples, source_examples
+from stages.report_graph import read_graph
+from stages.report_pictures import colours
+from stages.report_results import Model, is_relative, read_models
+from stages.report_sections import (
+    dense_sources,
+    label_facts,
+    metric_sections,
+    model_facts,
+    provenance,
+    read_verdicts,
+    result_sections,
+    role_rows,
+    scenario_table,
+    source_rows,
+    training_charts,
+)
+from stages.report_summary import gate_findings, summarise
+from stages.sources import SourceParams, load_sources, locations
+from stages.tracking import recorded
+
+TEMPLATES = Path(__file__).parent / "templates"
+FAILED_GATES = Path(".work/gates")
+
+logger = logging.getLogger(__name__)
+
+
+class ReportParams(Params):
+    """What the page shows."""
+
+    examples_per_source: NonNegativeInt
+    """Samples of each source."""
+    label_examples: NonNegativeInt
+    """Photographs with their pseudo-labels, over all sources."""
+    picture_side_px: PositiveInt
+    """Largest longer side of a picture."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=95)]
+
+
+def main(output: Path, data: Path, reports: Path, models: Path, *, partial: bool = False) -> None:
+    """Writes the page; the same inputs give the same bytes.
+
+    Times and costs are not in it: it shows those of `.work/run_facts.js` where that file exists.
+
+    Args:
+        output: HTML file to write.
+        data: Folder with `ingest`, `gated` and `training`.
+        reports: Folder with `gates`, `training` and `evaluation`.
+        models: Folder of the weights.
+        partial: Build it from what exists, failed gates included, instead of refusing.
+
+    Raises:
+        SystemExit: With a line, if parameters do not fit, or something is missing and the report
+            is not to be partial.
+    """
+    try:
+        with recorded("report"):
+            content, missing = gather(data, reports, models, partial=partial)
+            if missing and not partial:
+                raise FileNotFoundError(
+                    f"expected all results, got no {missing[0]}; --partial shows what there is"
+                )
+            page = _render({**content, "missing": missing})
+            with written_whole(output) as path:
+                path.write_text(page, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"report: {error}") from None
+    logger.info("%s: %.1f MB", output, len(page.encode()) / 1e6)
+
+
+def gather(
+    data: Path, reports: Path, models: Path, *, partial: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns what the page shows, and names of what it cannot show yet.
+
+    Args:
+        data: As `main`.
+        reports: As `main`.
+        models: As `main`.
+        partial: Take failed verdicts from `.work/gates` too.
+
+    Raises:
+        ValueError: If parameters or files do not fit.
+    """
+    params = load("report", ReportParams)
+    matrix = load("matrix", MatrixParams)
+    sources = load_sources()
+    options = PictureOptions(params.picture_side_px, params.jpeg_quality)
+    evaluated, missing = read_models(reports / "evaluation", matrix)
+    verdicts = read_verdicts(reports / "gates", FAILED_GATES if partial else None)
+    relative = [model for model in evaluated if is_relative(model)]
+    unseen = _unseen(sources)
+    trainings = [*matrix.models]
+    charts = training_charts(reports / "training", trainings)
+    missing += [f"training of {name}" for name in trainings if name not in _names(charts)]
+    listed = source_rows(data / "ingest", sources)
+    missing += [f"ingest of {row['name']}" for row in listed if row["summary"] is None]
+    gated = data / "gated" / "evaluation.parquet"
+    labels = label_facts(data / "training" / "pseudo")
+    if labels is None:
+        missing.append("pseudo-labels")
+    if not gated.is_file():
+        missing.append("gated evaluation samples")
+    dense = dense_sources(relative)
+    has_results = bool(relative) and gated.is_file()
+    content = {
+        "findings": [
+            *summarise(relative, dense, unseen=[name for name in dense if name in unseen]),
+            *gate_findings(verdicts),
+        ],
+        "graph": graph_chart("Stages of the pipeline", read_graph(), states=_states(verdicts)),
+        "sources": [_with_examples(row, params, options) for row in listed],
+        "roles": role_rows(data),
+        "labels": labels,
+        "label_examples": _label_examples(data / "training" / "pseudo", labels, params, options),
+        "trainings": charts,
+        "results": result_sections(evaluated, read_manifest(gated), unseen) if has_results else [],
+        "scenarios": scenario_table(evaluated),
+        "metric": metric_sections(evaluated),
+        "comparisons": comparisons(
+            reports / "evaluation", gated, _shown(relative, matrix), locations(), options=options
+        )
+        if has_results
+        else [],
+        "verdicts": verdicts,
+        "models": model_facts(models, matrix),
+        "provenance": provenance(data, models, matrix, sources),
+        "scale": _scale(),
+    }
+    return content, missing
+
+
+def _with_examples(
+    row: Mapping[str, Any], params: ReportParams, options: PictureOptions
+) -> dict[str, Any]:
+    examples = []
+    if row["summary"] is not None and params.examples_per_source:
+        examples = source_examples(
+            row["manifest"],
+            locations(),
+            num_examples=params.examples_per_source,
+            options=options,
+        )
+    return {**row, "examples": examples}
+
+
+def _label_examples(
+    folder: Path, facts: object, params: ReportParams, options: PictureOptions
+) -> list[Any]:
+    if facts is None or not params.label_examples:
+        return []
+    return label_examples(folder, num_examples=params.label_examples, options=options)
+
+
+def _shown(models: Sequence[Model], matrix: MatrixParams) -> list[Model]:
+    """Returns what stands side by side: the teacher and the students of the last encoder."""
+    encoder = matrix.encoders[-1]
+    wanted = ("teacher", f"student-{encoder}-pseudo", f"student-{encoder}-synthetic")
+    return [model for name in wanted for model in models if model.name == name]
+
+
+def _unseen(sources: Mapping[str, SourceParams]) -> set[str]:
+    """Returns the evaluation sources of which nothing was trained with true depth."""
+    trained = ("labelled", "metric_indoor", "metric_outdoor")
+    return {
+        name
+        for name, source in sources.items()
+        if not any(role in source.roles for role in trained)
+    }
+
+
+def _states(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    states: dict[str, str] = {}
+    for verdict in verdicts:
+        state = "fail" if not verdict["success"] else "warn" if verdict["num_warnings"] else "pass"
+        name = f"gate_{verdict['gate']}"
+        states[name] = max(state, states.get(name, ""), key=("", "pass", "warn", "fail").index)
+    return states
+
+
+def _names(charts: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {chart["name"] for chart in charts}
+
+
+def _scale() -> str:
+    """Returns the colours of the depth maps from far to near, as a CSS gradient."""
+    table = colours()
+    steps = [table[round(place * (len(table) - 1) / 12)] for place in range(13)]
+    return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in steps)
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(content)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    paths = [Path(argument) for argument in sys.argv[1:] if argument != "--partial"]
+    main(*paths, partial="--partial" in sys.argv)

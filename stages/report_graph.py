@@ -1,0 +1,109 @@
+"""Reads the stages and what they need from dvc.yaml, and places them for drawing."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One stage; a `foreach` or `matrix` is one node."""
+
+    name: str
+    says: str
+    note: str
+    """What it is repeated over; empty for a single stage."""
+    column: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Stages and, for each, what it needs directly."""
+
+    nodes: list[Node]
+    edges: list[tuple[str, str]]
+
+
+def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
+    """Returns the graph of a pipeline, without edges that follow from others.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a pipeline, got nothing there")
+    stages = YAML(typ="safe").load(path)["stages"]
+    needs = {name: _needs(name, stages) for name in stages}
+    edges = [
+        (need, name)
+        for name in stages
+        for need in needs[name]
+        if not any(need in _all_needs(other, needs) for other in needs[name])
+    ]
+    columns: dict[str, int] = {}
+    for name in stages:  # dvc.yaml lists them in order
+        latest = max((columns.get(need, 0) for need in needs[name]), default=-1)
+        # A gate stands below what it judges.
+        columns[name] = latest if name.startswith("gate_") else latest + 1
+    taken: dict[int, int] = {}
+    nodes = []
+    for name, stage in stages.items():
+        column = columns[name]
+        row = taken.get(column, 0)
+        taken[column] = row + 1
+        body = stage.get("do", stage)
+        nodes.append(Node(name, body.get("desc", name), _note(stage), column, row))
+    return Graph(nodes, edges)
+
+
+def _needs(name: str, stages: Mapping[str, Any]) -> list[str]:
+    body = stages[name].get("do", stages[name])
+    deps = [_pattern(dep) for dep in body.get("deps") or []]
+    return [
+        other
+        for other, stage in stages.items()
+        if other != name
+        and any(_meet(dep, out) for dep in deps for out in _outputs(stage.get("do", stage)))
+    ]
+
+
+def _outputs(stage: Mapping[str, Any]) -> list[str]:
+    entries = [*(stage.get("outs") or []), *(stage.get("metrics") or [])]
+    return [_pattern(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+
+
+def _pattern(path: str) -> str:
+    return re.sub(r"\$\{[^}]*\}", "*", path)
+
+
+def _meet(dep: str, out: str) -> bool:
+    """Returns whether a dependency and an output, both patterns, may be or hold the same file."""
+    if dep == "*":  # a source's listing: of the built-in sets a rendered folder
+        return out.startswith("data/raw/")
+    shorter, longer = sorted((dep.split("/"), out.split("/")), key=len)
+    pairs = zip(shorter, longer, strict=False)
+    return all(fnmatchcase(one, other) or fnmatchcase(other, one) for one, other in pairs)
+
+
+def _all_needs(name: str, needs: Mapping[str, list[str]]) -> set[str]:
+    found = set(needs[name])
+    for need in needs[name]:
+        found |= _all_needs(need, needs)
+    return found
+
+
+def _note(stage: Mapping[str, Any]) -> str:
+    if "matrix" in stage:
+        return " by ".join(stage["matrix"])
+    items = stage.get("foreach")
+    if items is None:
+        return ""
+    if isinstance(items, str):
+        return "each " + items.strip("${}").split(".")[-1].removesuffix("s")
+    return f"{len(items)} sets"

@@ -1,0 +1,268 @@
+"""Gathers the sections of the report from the files of the stages; what is not there is named."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dav2.data.manifest import read_manifest
+from stages.digests import locked_outputs
+from stages.matrix import MatrixParams
+from stages.report_charts import Dot, Line, dot_chart, line_chart
+from stages.report_results import MEASURES, METRIC_MEASURES, Model, is_relative, table
+from stages.sources import ROLES, SourceParams
+
+
+def read_verdicts(gates: Path, failed: Path | None) -> list[dict[str, Any]]:
+    """Returns the verdicts in the order of the pipeline.
+
+    Args:
+        gates: Folder of verdict files.
+        failed: Folder of the copies that gates leave, which hold failed verdicts too; they win.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for folder in filter(None, (gates, failed)):
+        for path in sorted(folder.rglob("*.json")):
+            verdict = json.loads(path.read_bytes())
+            found[verdict["gate"], verdict["verdict"]] = verdict
+    gates_order = ("data", "teacher", "labels", "release")
+    verdicts_order = ("", *ROLES)
+    return sorted(
+        found.values(),
+        key=lambda v: (gates_order.index(v["gate"]), verdicts_order.index(v["verdict"])),
+    )
+
+
+def source_rows(ingest: Path, sources: Mapping[str, SourceParams]) -> list[dict[str, Any]]:
+    """Returns what was ingested of each source; `summary` is null where nothing was."""
+    rows = []
+    for name, source in sources.items():
+        path = ingest / name / "summary.json"
+        summary = json.loads(path.read_bytes()) if path.is_file() else None
+        roles = [f"{role} ({', '.join(splits)})" for role, splits in source.roles.items()]
+        rows.append(
+            {
+                "name": name,
+                "reader": source.reader,
+                "domain": source.domain,
+                "roles": roles,
+                "summary": summary,
+                "manifest": ingest / name / "manifest.parquet",
+            }
+        )
+    return rows
+
+
+def role_rows(data: Path) -> list[dict[str, Any]]:
+    """Returns how many samples passed the gate in each role, by source and split."""
+    rows = []
+    for role in ROLES:
+        labelled = data / "training" / "synthetic" / "manifest.parquet"
+        path = labelled if role == "labelled" else data / "gated" / f"{role}.parquet"
+        if path.is_file():
+            manifest = read_manifest(path)
+            counts = Counter(zip(manifest["source"], manifest["split"], strict=True))
+            parts = [
+                f"{source} {split} {counts[source, split]}" for source, split in sorted(counts)
+            ]
+            rows.append({"role": role, "count": len(manifest), "parts": parts})
+    return rows
+
+
+def label_facts(folder: Path) -> dict[str, Any] | None:
+    """Returns the summary of the pseudo-labels, if there are any."""
+    path = folder / "summary.json"
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def training_charts(training: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns a chart of the loss and one of the validation for each training."""
+    charts = []
+    for name in names:
+        folder = training / name
+        if not (folder / "validation.json").is_file():
+            continue
+        with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        validation = json.loads((folder / "validation.json").read_bytes())
+        losses = [(float(row["step"]), float(row["loss"])) for row in rows if row.get("loss")]
+        measures = [
+            Line(title, tone, [(entry["step"], entry[key]) for entry in validation["history"]])
+            for key, title, tone in (
+                ("pair_accuracy", "pairs in order", "pseudo"),
+                ("delta1", "δ1", "teacher"),
+                ("abs_rel_inverse", "AbsRel 1/z", "synthetic"),
+            )
+            if all(_is_number(entry.get(key)) for entry in validation["history"])
+        ]
+        charts.append(
+            {
+                "name": name,
+                "loss": line_chart(f"Training loss of {name}", [Line("loss", "trivial", losses)]),
+                "validation": line_chart(f"Validation of {name}", measures),
+                "lines": measures,
+                "final": validation["final"],
+                "num_samples": validation.get("num_samples"),
+            }
+        )
+    return charts
+
+
+def result_sections(
+    models: Sequence[Model], manifest: pd.DataFrame, unseen: Collection[str]
+) -> list[dict[str, Any]]:
+    """Returns tables and charts of relative depth, one section for each source with depth."""
+    relative = [model for model in models if is_relative(model)]
+    sections = []
+    for source in dense_sources(relative):
+        counts = [model.value(source, "num_images") or 0 for model in relative]
+        charts = [
+            {
+                "title": measure.title,
+                "better": "higher" if measure.higher_is_better else "lower",
+                "svg": dot_chart(
+                    f"{measure.title} on {source}",
+                    _dots(relative, source, measure.key),
+                    percent=measure.percent,
+                ),
+            }
+            for measure in MEASURES
+            if measure.key in ("pair_accuracy", "abs_rel_inverse")
+        ]
+        sections.append(
+            {
+                "source": source,
+                "is_unseen": source in unseen,
+                "num_images": int(max(counts, default=0)),
+                "table": table(relative, source, MEASURES),
+                "charts": charts,
+                "dataset": ", ".join(
+                    sorted(set(manifest[manifest["source"] == source]["dataset"]))
+                ),
+            }
+        )
+    return sections
+
+
+def metric_sections(models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Returns tables of metric depth, one for each source that a metric model was judged on."""
+    sources = sorted(
+        {
+            source
+            for model in models
+            if not is_relative(model)
+            for source in model.metrics.get("metric", {})
+            if source != "average"
+        }
+    )
+    sections = []
+    for source in sources:
+        judged = [m for m in models if source in m.metrics.get("metric", {})]
+        found = table(judged, source, METRIC_MEASURES, "metric")
+        sections.append({"source": source, "table": found})
+    return sections
+
+
+def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
+    """Returns the accuracy on annotated pairs by scenario, with the number of pairs."""
+    scored = [model for model in models if is_relative(model) and "da2k" in model.metrics]
+    if not scored:
+        return None
+    names = sorted({name for model in scored for name in model.metrics["da2k"]})
+    names = [name for name in names if name not in ("all", "balanced")]
+    counts = scored[0].pairs.groupby("scenario").size().to_dict()
+    best = {
+        name: max(m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone != "trivial")
+        for name in (*names, "all", "balanced")
+        if any(m.tone != "trivial" for m in scored)
+    }
+    rows = [
+        {
+            "label": model.label,
+            "tone": model.tone,
+            "cells": [
+                {
+                    "value": value,
+                    "best": model.tone != "trivial" and value == best.get(name),
+                    "text": f"{100 * value:.1f}",
+                }
+                for name in (*names, "all", "balanced")
+                for value in [model.metrics["da2k"].get(name, 0.0)]
+            ],
+        }
+        for model in scored
+    ]
+    columns = [{"name": name.replace("_", " "), "count": counts.get(name)} for name in names]
+    total = {"count": int(sum(counts.values()))}
+    columns += [{"name": "all pairs", **total}, {"name": "balanced", "count": None}]
+    return {"columns": columns, "rows": rows}
+
+
+def dense_sources(models: Sequence[Model]) -> list[str]:
+    """Returns the evaluation sources with depth maps that some model was judged on."""
+    reserved = ("average", "da2k", "intervals", "metric")
+    return sorted({key for model in models for key in model.metrics if key not in reserved})
+
+
+def model_facts(models: Path, matrix: MatrixParams) -> list[dict[str, Any]]:
+    """Returns encoder, parameters and size of every model file, read from its header alone."""
+    facts = []
+    for name in matrix.models:
+        path = models / f"{name}.safetensors"
+        if not path.is_file():
+            continue
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header.pop("__metadata__", None)
+        count = sum(math.prod(tensor["shape"]) for tensor in header.values())
+        kinds = sorted({tensor["dtype"] for tensor in header.values()})
+        facts.append(
+            {
+                "name": name,
+                "parameters": f"{count / 1e6:.2f} M" if count >= 1e4 else str(count),
+                "size": f"{path.stat().st_size / 1e6:.1f} MB",
+                "types": ", ".join(kinds),
+            }
+        )
+    return facts
+
+
+def provenance(
+    data: Path, models: Path, matrix: MatrixParams, sources: Mapping[str, SourceParams]
+) -> list[dict[str, str]]:
+    """Returns DVC's hash of what the page rests on, from dvc.lock; empty without it."""
+    locked = locked_outputs()
+    wanted = [
+        *(source.watch for source in sources.values()),
+        *((data / "ingest" / name).as_posix() for name in sources),
+        (data / "training" / "synthetic").as_posix(),
+        *((data / "gated" / f"{role}.parquet").as_posix() for role in ROLES[1:]),
+        (data / "training" / "pseudo").as_posix(),
+        *((models / f"{name}.safetensors").as_posix() for name in matrix.models),
+    ]
+    return [
+        {
+            "path": path,
+            "hash": str(locked[path]["md5"]),
+            "size": f"{locked[path]['size'] / 1e6:.1f} MB",
+        }
+        for path in dict.fromkeys(wanted)
+        if path in locked
+    ]
+
+
+def _dots(models: Sequence[Model], source: str, key: str) -> list[Dot]:
+    return [
+        Dot(model.label, model.tone, value, model.interval(source, key))
+        for model in models
+        if (value := model.value(source, key)) is not None
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
