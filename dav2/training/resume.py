@@ -1,6 +1,7 @@
 """Keeps the state of a training, so that it can be killed at any moment and go on."""
 
 import pickle
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class Checkpointer(Callback):
         self._path = folder / PROGRESS
         self._others = others
         self._every_steps = every_steps
+        for torn in folder.glob(f".{PROGRESS}.*.part"):
+            shutil.rmtree(torn)  # what a kill interrupted
         self._found = load_progress(self._path)
 
     @property

@@ -1,0 +1,222 @@
+"""The stage `train_teacher`."""
+
+import json
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dav2.data.files import sha256_of
+from dav2.data.manifest import read_manifest, write_manifest
+from dav2.models.checkpoints import load, save
+from dav2.models.depth_anything import DepthAnything, ModelConfig
+from stages import train_teacher
+from stages.params import load as load_params
+from tests.fixtures.training import TrainingProject
+
+MANIFEST = Path("manifest.parquet")
+PROGRESS = "train_teacher/*/progress.pt"
+MODEL, REPORTS = Path("models/teacher.safetensors"), Path("reports/teacher")
+
+
+class RecordedRun:
+    def __init__(self):
+        self.metrics = {}
+
+    def log_metrics(self, metrics, *, step=0):
+        self.metrics |= {(name, step): value for name, value in metrics.items()}
+
+
+@pytest.fixture
+def run(monkeypatch):
+    recorded = RecordedRun()
+
+    @contextmanager
+    def tracked(stage, params, *, inputs, outputs):
+        assert (stage, set(inputs)) == ("train_teacher", {"labelled"})
+        assert outputs == [MODEL, REPORTS]
+        yield recorded
+
+    monkeypatch.setattr("stages.tracking.tracked", tracked)
+    return recorded
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.training.code_fingerprint", lambda modules: "code")
+    num_threads = torch.get_num_threads()
+    yield TrainingProject(tmp_path)
+    torch.set_num_threads(num_threads)
+
+
+def main():
+    train_teacher.main(MANIFEST, MODEL, REPORTS)
+
+
+def test_leaves_a_relative_model_curves_and_measures(project, run):
+    main()
+    model, metadata = load(MODEL)
+    assert model.config == ModelConfig("vit64x4", None)
+    assert metadata["role"] == "teacher"
+    assert metadata["short_side_px"] == 28
+    assert len(metadata["fingerprint"]) == 16
+    curves = pd.read_csv(REPORTS / "curves.csv")
+    assert list(curves["step"]) == [2, 4, 6]
+    assert {"loss", "data", "gradient", "encoder_lr", "decoder_lr"} < set(curves.columns)
+    found = json.loads((REPORTS / "validation.json").read_text())
+    assert [entry["step"] for entry in found["history"]] == [3, 6]
+    assert found["final"] == found["history"][-1] == metadata["validation"]
+    assert set(found["final"]) == {"step", "delta1", "abs_rel", "abs_rel_inverse", "pair_accuracy"}
+    assert found["num_samples"] == 2
+    assert run.metrics[("loss", 6)] == pytest.approx(curves["loss"].iloc[-1], rel=1e-4)
+    assert run.metrics[("val/delta1", 6)] == pytest.approx(found["final"]["delta1"], rel=1e-4)
+
+
+def test_the_same_inputs_give_the_same_bytes_with_and_without_work_done_before(project):
+    main()
+    once = [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))]
+    main()
+    assert [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))] == once
+    next(Path(".work").glob(PROGRESS)).unlink()
+    main()
+    assert [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))] == once
+
+
+def test_work_is_kept_apart_by_what_decides_the_weights(project):
+    def folders():
+        main()
+        return {path.name for path in Path(".work/train_teacher").iterdir()}
+
+    first = folders()
+    project.params["train_teacher"]["running"] = {
+        **project.params["train_teacher"]["running"],
+        "num_workers": 3,
+    }
+    project.write_params()
+    assert folders() == first
+    project.params["train_teacher"]["seed"] = 1
+    project.write_params()
+    second = folders()
+    assert len(second) == 2
+    manifest = read_manifest(MANIFEST)
+    manifest.loc[0, "content_hash"] = "f" * 64
+    write_manifest(manifest, MANIFEST)
+    assert len(folders()) == 3
+
+
+def test_a_finished_model_is_measured_and_not_trained(project, run):
+    torch.manual_seed(5)
+    given = DepthAnything(ModelConfig("vit128x6"))
+    save(given, Path("given.safetensors"), {})
+    project.params["train_teacher"]["weights"] = "given.safetensors"
+    project.write_params()
+    main()
+    model, metadata = load(MODEL)
+    for name, tensor in given.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)
+    assert metadata["validation"]["step"] == 0
+    assert (REPORTS / "curves.csv").read_text() == "step\n"
+    assert not Path(".work/train_teacher").exists()
+
+
+def test_a_metric_model_is_no_teacher(project):
+    save(DepthAnything(ModelConfig("vit64x4", 20.0)), Path("given.safetensors"), {})
+    project.params["train_teacher"]["weights"] = "given.safetensors"
+    project.write_params()
+    with pytest.raises(ValueError, match=r"expected a teacher of relative depth, got .* 20\.0 m"):
+        main()
+
+
+def test_training_can_start_from_the_encoder_of_another_model(project):
+    torch.manual_seed(5)
+    given = DepthAnything(ModelConfig("vit64x4"))
+    save(given, Path("given.safetensors"), {})
+    weights = Path("given.safetensors")
+    from stages.training import initial_model
+
+    model, marks = initial_model("vit64x4", 0, weights)
+    fresh, _ = initial_model("vit64x4", 0, None)
+    assert marks["weights"] == sha256_of(weights)
+    for name, tensor in model.state_dict().items():
+        source = given if name.startswith("encoder.") else fresh
+        assert torch.equal(tensor, source.state_dict()[name]), name
+
+
+def test_a_collapsed_model_ends_the_stage_and_leaves_nothing(project):
+    section = project.params["train_teacher"]
+    section["validation"] = {**section["validation"], "min_pair_accuracy": 1.0}
+    project.write_params()
+    with pytest.raises(ValueError, match=r"teacher: expected at least 1 of the validation's pairs"):
+        main()
+    assert not MODEL.exists()
+    assert not REPORTS.exists()
+
+
+def test_a_manifest_without_validation_samples_is_refused(project):
+    manifest = read_manifest(MANIFEST)
+    write_manifest(manifest[manifest["split"] == "train"], MANIFEST)
+    with pytest.raises(ValueError, match=r"parquet: expected samples of split 'val', got train"):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": "vit65x4"}, r"train_teacher\.encoder: .*got 'vit65x4'"),
+        ({"sead": 1}, r"train_teacher\.sead: Extra inputs are not permitted"),
+        ({"crop_px": [28, 30]}, r"train_teacher\.crop_px\.1: .* multiple of 14, got 30"),
+    ],
+)
+def test_wrong_parameters_are_named(project, change, message):
+    project.params["train_teacher"] |= change
+    project.write_params()
+    with pytest.raises(ValueError, match=message):
+        load_params("train_teacher", train_teacher.TrainTeacherParams)
+
+
+@pytest.mark.slow
+def test_a_learning_rate_given_as_text_is_one_line_on_the_command_line(project):
+    optimiser = {**project.params["train_teacher"]["optimiser"], "encoder_lr": "1e-3"}
+    project.params["train_teacher"]["optimiser"] = optimiser
+    project.write_params()
+    process = project.start("train_teacher", str(MANIFEST), str(MODEL), str(REPORTS))
+    _, shown = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = shown.splitlines()
+    assert line.startswith("train_teacher: params.yaml: train_teacher.optimiser.encoder_lr: ")
+    assert line.endswith("got '1e-3'")
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(project):
+    project.params["train_teacher"] |= {"num_steps": 60}
+    project.write_params()
+    arguments = (str(MANIFEST), str(MODEL), str(REPORTS))
+    process = project.start("train_teacher", *arguments)
+    while not list(Path(".work").glob(PROGRESS)) and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it had finished before it was killed"
+    assert not MODEL.exists()
+    (progress,) = Path(".work").glob(PROGRESS)
+    step = torch.load(progress, weights_only=True)["step"]
+    assert 0 < step < 60
+    again = project.start("train_teacher", *arguments)
+    _, shown = again.communicate(timeout=120)
+    assert again.returncode == 0, shown
+    assert f"goes on after step {step}" in shown
+    resumed = [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))]
+    progress.unlink()
+    whole = project.start("train_teacher", *arguments)
+    _, shown = whole.communicate(timeout=120)
+    assert whole.returncode == 0, shown
+    assert "goes on" not in shown
+    assert [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))] == resumed
+    assert [path.name for path in progress.parent.iterdir()] == ["progress.pt"]
