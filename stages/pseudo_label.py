@@ -107,10 +107,10 @@ def _pseudo_label(
     torch.set_num_threads(params.num_threads)
     inputs = {"unlabelled": manifest_path, "teacher": teacher_path}
     with tracked("pseudo_label", params, inputs=inputs, outputs=[output]) as run:
-        job, recipe = _make_job(params, manifest_path, teacher_path)
+        job = _make_job(params, manifest_path, teacher_path)
         with held_alone(WORK / "pseudo_label.lock", output, job.store):
             shards = plan_shards(
-                job.manifest, samples_per_shard=params.samples_per_shard, recipe=recipe
+                job.manifest, samples_per_shard=params.samples_per_shard, recipe=job.recipe
             )
             records = _label(params, job, shards, run)
             summary = summarise(job, records)
@@ -121,17 +121,17 @@ def _pseudo_label(
             run.log_picture("labels.png", picture)
 
 
-def _make_job(
-    params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
-) -> "tuple[LabelingJob, str]":
-    """Returns the work to do and the fingerprint of all that decides its bytes but the images."""
+def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
     import torch
 
     from dav2.data.manifest import read_manifest
     from dav2.labeling.engine import LabelingJob
     from dav2.labeling.labeler import LabelingOptions
 
-    use_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
+    has_gpu = torch.cuda.is_available()
+    if params.device == "cuda" and not has_gpu:
+        raise ValueError("pseudo_label.device: expected a CUDA device, got none on this machine")
+    use_gpu = params.device != "cpu" and has_gpu
     default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if use_gpu else "float32"
     options = LabelingOptions(
         short_side_px=params.short_side_px,
@@ -147,17 +147,17 @@ def _make_job(
     teacher = sha256_of(teacher_path)[:16]
     code = code_fingerprint(DECIDING_MODULES)
     recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, code)
-    job = LabelingJob(
+    return LabelingJob(
         manifest=read_manifest(manifest_path),
         sources=locations(),
         load_teacher=partial(load_teacher, teacher_path),
         teacher=teacher,
+        recipe=recipe,
         options=options,
         device=device,
         num_workers=params.num_workers,
         store=work_folder("pseudo_label", recipe),
     )
-    return job, recipe
 
 
 def load_teacher(path: Path) -> "nn.Module":

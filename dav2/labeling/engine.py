@@ -45,6 +45,8 @@ class LabelingJob:
     """Gives the teacher, in the process that will use it."""
     teacher: str
     """Fingerprint of its weights."""
+    recipe: str
+    """Fingerprint of all that decides the bytes besides the images: teacher, options, code."""
     options: LabelingOptions
     device: torch.device
     num_workers: int

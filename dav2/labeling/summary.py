@@ -27,7 +27,7 @@ def summarise(
     Returns:
         JSON-able: counts, coverage (share of the manifest's samples with a label), how many labels
         are degenerate, percentiles of their statistics (none where nothing was measured), counts
-        by source, the teacher's fingerprint and the options.
+        by source, the fingerprints of teacher and recipe, the options.
 
     Raises:
         ValueError: If a sample of the manifest is not exactly once among labels and refused ones.
@@ -52,6 +52,7 @@ def summarise(
             }
             for source in sorted(set(job.manifest["source"]))
         },
+        "recipe": job.recipe,
         "teacher": job.teacher,
         "options": asdict(job.options),
     }

@@ -60,6 +60,7 @@ def test_labels_a_manifest_with_a_real_teacher(project, run):
     summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
     assert summary["coverage"] == 1
     assert summary["teacher"] == sha256_of(ARGUMENTS[1])[:16]
+    assert (project.folder / ".work" / "pseudo_label" / summary["recipe"]).is_dir()
     assert summary["sources"] == {"wild": {"num_labelled": 12, "num_samples": 12}}
     assert run.metrics["num_labelled"] == 12
     assert run.metrics["images_per_second"] > 0
@@ -145,6 +146,14 @@ def test_a_parameter_that_does_not_fit_is_refused_in_one_line(project, name, val
     with pytest.raises(SystemExit, match=f"pseudo_label.{name}: .*{message}") as caught:
         pseudo_label.main(*ARGUMENTS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(project):
+    project.params["device"] = "cuda"
+    project.write()
+    with pytest.raises(SystemExit, match="expected a CUDA device, got none on this machine"):
+        pseudo_label.main(*ARGUMENTS)
 
 
 def test_the_code_that_decides_bytes_is_in_the_fingerprint_and_the_engine_is_not():

@@ -48,7 +48,7 @@ class Teacher(nn.Module):
 
     def forward(self, images):
         self.batch_sizes.append(len(images))
-        ramp = torch.arange(images.shape[2], dtype=torch.float32)[:, None] / 10
+        ramp = torch.arange(images.shape[2], device=images.device)[:, None] / 10
         return self.blur(images)[:, 0] + ramp
 
 
@@ -95,6 +95,7 @@ class Photographs:
 
     def job(self, manifest=None, *, teacher="t" * 16, num_workers=2, store=None, **options):
         manifest = self.manifest() if manifest is None else manifest
+        chosen = dataclasses.replace(OPTIONS, **options)
         return LabelingJob(
             manifest=manifest,
             sources={
@@ -103,7 +104,8 @@ class Photographs:
             },
             load_teacher=lambda: self.teacher,
             teacher=teacher,
-            options=dataclasses.replace(OPTIONS, **options),
+            recipe=f"{teacher} {chosen}",
+            options=chosen,
             device=torch.device("cpu"),
             num_workers=num_workers,
             store=store or self.store,
@@ -111,8 +113,7 @@ class Photographs:
 
     def label(self, job, output=None, *, samples_per_shard=4):
         """Does what the stage does: plan, reuse, label what is missing, publish."""
-        recipe = f"{job.teacher} {job.options}"
-        shards = plan_shards(job.manifest, samples_per_shard=samples_per_shard, recipe=recipe)
+        shards = plan_shards(job.manifest, samples_per_shard=samples_per_shard, recipe=job.recipe)
         records = {shard: find_shard(job.store, shard) for shard in shards}
         missing = [shard for shard, record in records.items() if record is None]
         records |= dict(label_shards("inline", missing, job, on_sample=lambda: None))

@@ -71,7 +71,7 @@ def check_history(photographs, manifest, output):
 
 
 @pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("step", [11, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [19, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_failure_at_any_call_leaves_no_trace_in_the_result(
     photographs, tmp_path, monkeypatch, error, step
 ):
@@ -98,7 +98,7 @@ def test_a_failure_at_any_call_leaves_no_trace_in_the_result(
         if is_untouched:
             break
         fail_at += step
-    assert num_failures > 60 / step
+    assert num_failures > 50 / step
     check_history(photographs, manifest, tmp_path / "out")
 
 
@@ -181,7 +181,7 @@ def test_a_sample_that_is_lost_or_doubled_is_noticed(photographs, tmp_path):
     photographs.add("wild", 2)
     manifest = photographs.manifest()
     job = photographs.job(manifest)
-    shards = plan_shards(manifest, samples_per_shard=9, recipe=f"{job.teacher} {job.options}")
+    shards = plan_shards(manifest, samples_per_shard=9, recipe=job.recipe)
     commit_shard(job.store, shards[0], [])
     with pytest.raises(ValueError, match="expected each sample once among labels and refused"):
         photographs.label(job, tmp_path / "out", samples_per_shard=9)
