@@ -163,9 +163,13 @@ def _worth_another_try(_task: Any, task_run: Any, state: State[Any]) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the flow as the command line says; returns the exit status."""
+    """Runs the flow as the command line says; returns the exit status.
+
+    Raises:
+        SystemExit: With one line, if a target is no stage or there is no slot.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m flows.rebuild", description=rebuild.description
+        prog="python -m flows.rebuild", description="Runs every stage of dvc.yaml that changed."
     )
     parser.add_argument("targets", nargs="*", help="stages, with all they need; default: all")
     parser.add_argument("--cpu-slots", type=int, default=1, help="stages at once (default 1)")
@@ -173,7 +177,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--retries", type=int, default=0, help="further attempts of a stage")
     parser.add_argument("--retry-delay-s", type=float, default=30.0)
     parser.add_argument("--timeout-s", type=float, help="limit of one stage")
-    state = rebuild(**vars(parser.parse_args(arguments)), return_state=True)
+    options = vars(parser.parse_args(arguments))
+    try:
+        Plan(read_graph(options["targets"]), options["cpu_slots"], options["gpus"] or [])
+    except ValueError as error:
+        raise SystemExit(str(error)) from None  # before a server is started for it
+    state = rebuild(**options, return_state=True)
     return 0 if state.is_completed() else 1
 
 

@@ -43,10 +43,16 @@ def section_models() -> dict[str, type[Params]]:
     from stages.ingest import IngestParams
     from stages.matrix import MatrixParams
     from stages.pseudo_label import PseudoLabelParams
+    from stages.render import DriveParams, StudioParams, WildEvalParams, WildParams
+    from stages.report import ReportParams
     from stages.train_student import TrainStudentParams
     from stages.train_teacher import TrainTeacherParams
 
     return {
+        "render.studio": StudioParams,
+        "render.drive": DriveParams,
+        "render.wild": WildParams,
+        "render.wild_eval": WildEvalParams,
         "ingest": IngestParams,
         "matrix": MatrixParams,
         "gate_data": GateDataParams,
@@ -58,4 +64,5 @@ def section_models() -> dict[str, type[Params]]:
         "finetune_metric": FinetuneMetricParams,
         "evaluate": EvaluateParams,
         "gate_release": GateReleaseParams,
+        "report": ReportParams,
     }

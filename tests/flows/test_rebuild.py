@@ -14,8 +14,6 @@ from flows.rebuild import main, rebuild
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
-
 
 def states_of(state) -> dict[str, str]:
     """How each task of a flow run ended, as the server has it."""
@@ -48,6 +46,7 @@ def lives(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 def test_runs_then_finds_all_up_to_date_then_restores(project: Path, dvc: Callable[..., str]):
     first = rebuild(return_state=True)
@@ -74,6 +73,7 @@ def test_runs_then_finds_all_up_to_date_then_restores(project: Path, dvc: Callab
     assert '"metric": "wild.delta1"' in shown["metrics"]
 
 
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 def test_slots_limit_how_many_stages_run_at_once(project: Path):
     assert rebuild(["gate_join"], return_state=True).is_completed()
@@ -89,6 +89,7 @@ def test_slots_limit_how_many_stages_run_at_once(project: Path):
     assert "report" not in both
 
 
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 def test_what_needs_a_failed_stage_is_not_run_and_the_rest_is(project: Path):
     (project / "left.order").write_text("fail")
@@ -101,6 +102,7 @@ def test_what_needs_a_failed_stage_is_not_run_and_the_rest_is(project: Path):
     assert (project / "ran.log").read_text().count("start left") == 2  # tried once more
 
 
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 def test_a_gate_that_blocks_is_tried_once_and_leaves_a_partial_report(project: Path):
     (project / "join.order").write_text("fail")
@@ -110,6 +112,20 @@ def test_a_gate_that_blocks_is_tried_once_and_leaves_a_partial_report(project: P
     assert not (project / "report.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["nonsense"], "expected a stage named 'nonsense'"),
+        (["--cpu-slots", "0"], "cpu_slots: expected at least 1, got 0"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_bad_command_line_is_refused_in_one_line(arguments: list[str], line: str):
+    with pytest.raises(SystemExit, match=line):
+        main(arguments)
+
+
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_cancelling_leaves_no_process(project: Path, number: signal.Signals):
