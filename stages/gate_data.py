@@ -60,7 +60,7 @@ class GateDataParams(Params):
     """What a scene both in a training and in a held-out split means."""
 
 
-def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path) -> None:
+def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path, labelled: Path) -> None:
     """Checks all sources together and writes one gated manifest and one verdict a role.
 
     Folders of `ingest` whose source is no longer in params.yaml are deleted first: DVC depends on
@@ -71,7 +71,9 @@ def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path) -> None:
         ingest: Folder with one folder of manifest and quarantine a source.
         synthetic: Folder to write: `manifest.parquet` of role `labelled`.
         gated: Folder to write the other roles' manifests to, `<role>.parquet` each.
-        verdicts: Folder to write: `<role>.json` each.
+        verdicts: Folder to write: `<role>.json` for each other role.
+        labelled: File to write: the verdict of role `labelled`, on which the control students
+            depend as the others do on that of the labels.
 
     Raises:
         SystemExit: With a line, if the parameters do not fit or a source was not ingested; with
@@ -79,13 +81,18 @@ def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path) -> None:
     """
     try:
         with recorded("gate_data"):
-            _gate(load("gate_data", GateDataParams), ingest, synthetic, gated, verdicts)
+            _gate(load("gate_data", GateDataParams), ingest, synthetic, gated, verdicts, labelled)
     except (ValueError, OSError) as error:
         raise SystemExit(f"gate_data: {error}") from None
 
 
 def _gate(
-    params: GateDataParams, ingest: Path, synthetic: Path, gated: Path, verdicts: Path
+    params: GateDataParams,
+    ingest: Path,
+    synthetic: Path,
+    gated: Path,
+    verdicts: Path,
+    labelled: Path,
 ) -> None:
     remove_withdrawn(ingest, set(load_sources()))
     roles, tables, checks = gather(ingest, params)
@@ -100,8 +107,9 @@ def _gate(
             write_manifest(roles[role], path)
     with written_whole(verdicts) as folder:
         folder.mkdir()
-        for name, verdict in found.items():
-            write_json(verdict, folder / f"{name}.json")
+        for role in ROLES[1:]:
+            write_json(found[role], folder / f"{role}.json")
+    write_json(found["labelled"], labelled)
 
 
 def gather(

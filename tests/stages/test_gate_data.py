@@ -16,6 +16,7 @@ ARGUMENTS = (
     Path("data/training/synthetic"),
     Path("data/gated"),
     Path("reports/gates/data"),
+    Path("reports/gates/synthetic.json"),
 )
 SOURCES = {
     "studio": (
@@ -164,7 +165,8 @@ def test_each_role_gets_its_own_splits_of_its_own_sources(project):
         "studio-test",
     }
     for role in gate_data.ROLES:
-        verdict = json.loads((ARGUMENTS[3] / f"{role}.json").read_text())
+        path = ARGUMENTS[4] if role == "labelled" else ARGUMENTS[3] / f"{role}.json"
+        verdict = json.loads(path.read_text())
         assert verdict["success"], role
         assert verdict["verdict"] == role
 
@@ -184,7 +186,8 @@ def test_two_runs_write_the_same_bytes(project):
     contents = []
     for _ in range(2):
         project.run()
-        files = sorted(path for root in ARGUMENTS[1:] for path in root.rglob("*") if path.is_file())
+        written = [path for root in ARGUMENTS[1:] for path in (root, *root.rglob("*"))]
+        files = sorted(path for path in written if path.is_file())
         contents.append({path: path.read_bytes() for path in files})
     assert contents[0] == contents[1]
     assert len(contents[0]) == 10
