@@ -20,6 +20,8 @@ CONTEXTS = Path(".work/gx")
 NUM_OFFENDING = 5
 
 logger = logging.getLogger(__name__)
+# On import it reports what it registers, then every run and every page.
+logging.getLogger("great_expectations").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,6 @@ def _results(gate: str, tables: Mapping[str, pd.DataFrame], checks: Sequence[Che
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
 
-    # It reports each run and each site on its own.
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     shutil.rmtree(CONTEXTS / gate, ignore_errors=True)
     shutil.rmtree(DATA_DOCS / gate, ignore_errors=True)
     (CONTEXTS / gate).mkdir(parents=True)
