@@ -9,15 +9,8 @@ from pydantic import Field, PositiveFloat
 
 from dav2.models.encoder import EncoderName
 from stages.params import Params, load
-from stages.training import (
-    AugmentParams,
-    TrainingParams,
-    fit_config,
-    initial_model,
-    labelled_samples,
-    publish,
-    train,
-)
+from stages.training import initial_model, labelled_samples, publish, train
+from stages.training_params import AugmentParams, TrainingParams, fit_config
 
 Domain = Literal["indoor", "outdoor"]
 
@@ -65,12 +58,7 @@ def main(
         ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
             or the model stays below the validation's floor.
     """
-    known = {name: name for name in get_args(EncoderName)}
-    if encoder not in known or domain not in get_args(Domain):
-        raise ValueError(
-            f"finetune_metric: expected an encoder of {', '.join(known)} and a domain of "
-            f"{', '.join(get_args(Domain))}, got {encoder!r} and {domain!r}"
-        )
+    name = _known(encoder, domain)
     params = load("finetune_metric", FinetuneMetricParams)
     from dav2.training.module import LossConfig
     from stages.tracking import tracked
@@ -78,24 +66,20 @@ def main(
     max_depth_m = params.max_depth_m.indoor if domain == "indoor" else params.max_depth_m.outdoor
     inputs = {"metric": manifest_path, "student": student}
     with tracked("finetune_metric", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        data = labelled_samples(
-            manifest_path, num_held_out=params.validation.num_samples, max_depth_m=max_depth_m
-        )
+        num_held_out = params.validation.num_samples
+        data = labelled_samples(manifest_path, num_held_out=num_held_out, max_depth_m=max_depth_m)
         model, given = initial_model(
-            known[encoder],
-            params.seed,
-            student,
-            max_depth_m=max_depth_m,
-            with_head=params.with_head,
+            name, params.seed, student, max_depth_m=max_depth_m, with_head=params.with_head
         )
         losses = LossConfig("depth", variance_focus=params.variance_focus)
-        name = f"metric {encoder} {domain}"
         fitted, mark = train(
             "finetune_metric",
             params,
             model,
             data,
-            config=fit_config(params, name=name, losses=losses, max_depth_m=max_depth_m),
+            config=fit_config(
+                params, name=f"metric {name} {domain}", losses=losses, max_depth_m=max_depth_m
+            ),
             given=given,
             listener=lambda measures, step: run.log_metrics(measures, step=step),
         )
@@ -105,9 +89,17 @@ def main(
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        publish(
-            fitted, checkpoint, reports, num_held_out=len(data[1].sample_ids), metadata=metadata
+        publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+
+
+def _known(encoder: str, domain: str) -> EncoderName:
+    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
+    if encoder not in known or domain not in get_args(Domain):
+        raise ValueError(
+            f"finetune_metric: expected an encoder of {', '.join(known)} and a domain of "
+            f"{', '.join(get_args(Domain))}, got {encoder!r} and {domain!r}"
         )
+    return known[encoder]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,6 @@ from pydantic import Field
 from dav2.models.encoder import EncoderName
 from stages.params import load
 from stages.training import (
-    RelativeLossParams,
-    Share,
-    TrainingParams,
-    Weight,
-    fit_config,
     initial_model,
     labelled_samples,
     optional_path,
@@ -23,6 +18,7 @@ from stages.training import (
     publish,
     train,
 )
+from stages.training_params import RelativeLossParams, Share, TrainingParams, Weight, fit_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,20 +68,15 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
             or the student stays below the validation's floor.
     """
-    known = {name: name for name in get_args(EncoderName)}
-    if encoder not in known or labels not in get_args(Labels):
-        raise ValueError(
-            f"train_student: expected an encoder of {', '.join(known)} and labels of "
-            f"{', '.join(get_args(Labels))}, got {encoder!r} and {labels!r}"
-        )
+    name = _known(encoder, labels)
     params = load("train_student", TrainStudentParams)
     from stages.tracking import tracked
 
     inputs = {labels: folder}
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
         data = _data(labels, folder, params.validation.num_samples)
-        weights = optional_path((params.encoder_weights or {}).get(known[encoder]))
-        model, given = initial_model(known[encoder], params.seed, weights)
+        weights = optional_path((params.encoder_weights or {}).get(name))
+        model, given = initial_model(name, params.seed, weights)
         if weights is None:
             logger.info("no encoder weights are given: random start, no feature alignment")
         config = _config(params, f"student {encoder} {labels}", labels, aligned=weights is not None)
@@ -105,9 +96,17 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        publish(
-            fitted, checkpoint, reports, num_held_out=len(data[1].sample_ids), metadata=metadata
+        publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+
+
+def _known(encoder: str, labels: str) -> EncoderName:
+    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
+    if encoder not in known or labels not in get_args(Labels):
+        raise ValueError(
+            f"train_student: expected an encoder of {', '.join(known)} and labels of "
+            f"{', '.join(get_args(Labels))}, got {encoder!r} and {labels!r}"
         )
+    return known[encoder]
 
 
 def _data(labels: str, folder: Path, num_held_out: int) -> "tuple[Samples, Samples, str]":

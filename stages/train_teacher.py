@@ -10,16 +10,14 @@ from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import load
 from stages.training import (
-    RelativeLossParams,
-    TrainingParams,
     check_floor,
-    fit_config,
     initial_model,
     labelled_samples,
     optional_path,
     publish,
     train,
 )
+from stages.training_params import RelativeLossParams, TrainingParams, fit_config
 
 if TYPE_CHECKING:
     from dav2.training.fit import FitConfig, Fitted
@@ -80,9 +78,7 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        publish(
-            fitted, checkpoint, reports, num_held_out=len(data[1].sample_ids), metadata=metadata
-        )
+        publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
 
 
 def _finished(

@@ -15,7 +15,6 @@ from torch import Tensor
 from dav2.data.transforms import resize_image, resize_map
 from dav2.training.samples import TrainingSample
 
-NUM_COLOUR_FACTORS = 5
 _GREY = (0.299, 0.587, 0.114)
 # Rows: brightness and the two colour axes of YIQ, in which a change of hue is a rotation.
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))

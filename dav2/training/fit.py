@@ -96,23 +96,16 @@ def fit(
             longer finite; the last good progress is kept.
     """
     torch.set_num_threads(config.num_threads)
-    module = DepthTraining(
-        model,
-        losses=config.losses,
-        optimiser=config.optimiser,
-        seed=config.seed,
-        max_sigma_px=_max_sigma_px(config.augment),
-        frozen_encoder=frozen_encoder,
-    )
+    module = _module(model, config, frozen_encoder)
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
     validator = Validator(freeze(held_out, config.validation), config.validation, listener=listener)
     states = {"recorder": recorder, "validator": validator}
     checkpointer = Checkpointer(work, states, every_steps=config.checkpoint_every_steps)
     checkpointer.restore(module)
-    steps_left = config.optimiser.num_steps - checkpointer.first_step
     if checkpointer.first_step:
         logger.info("%s: goes on after step %d", config.name, checkpointer.first_step)
-    if steps_left:
+    if checkpointer.first_step < config.optimiser.num_steps:
+        data = _data(samples, config, checkpointer.first_step)
         line = ProgressLine(
             config.name,
             num_steps=config.optimiser.num_steps,
@@ -120,32 +113,51 @@ def fit(
             recorder=recorder,
             validator=validator,
         )
-        with _quiet():
-            trainer = _trainer(config, steps_left, work, [recorder, validator, checkpointer, line])
-            trainer.fit(module, datamodule=_data(samples, config, checkpointer.first_step))
+        _run(module, data, config, [recorder, validator, checkpointer, line], work)
     kept, measures = validator.final(module)
     return Fitted(kept.cpu().eval(), recorder.rows, measures, validator.history)
 
 
-def _trainer(config: FitConfig, num_steps: int, work: Path, callbacks: list[Callback]) -> Trainer:
-    seed_everything(config.seed, verbose=False)
-    return Trainer(
-        max_steps=num_steps,
-        max_epochs=-1,
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
-        accumulate_grad_batches=config.accumulate,
-        callbacks=callbacks,
-        # What Lightning would do beside training, this project does itself, and resumes exactly.
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        default_root_dir=work,
+def _module(
+    model: DepthAnything, config: FitConfig, frozen_encoder: nn.Module | None
+) -> DepthTraining:
+    return DepthTraining(
+        model,
+        losses=config.losses,
+        optimiser=config.optimiser,
+        seed=config.seed,
+        max_sigma_px=_max_sigma_px(config.augment),
+        frozen_encoder=frozen_encoder,
     )
+
+
+def _run(
+    module: DepthTraining,
+    data: TrainingData,
+    config: FitConfig,
+    callbacks: list[Callback],
+    work: Path,
+) -> None:
+    with _quiet():
+        seed_everything(config.seed, verbose=False)
+        trainer = Trainer(
+            max_steps=config.optimiser.num_steps - module.num_steps_done,
+            max_epochs=-1,
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+            accumulate_grad_batches=config.accumulate,
+            callbacks=callbacks,
+            # What Lightning would do beside training, this project does itself and resumes exactly.
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            limit_val_batches=0,
+            default_root_dir=work,
+        )
+        trainer.fit(module, datamodule=data)
 
 
 def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, UInt8
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.shards import ShardReader, read_index
 
-MIN_DEPTH_M = 1e-3
+_MIN_DEPTH_M = 1e-3
 """Nearer pixels are taken for errors by metric training, as in the authors' metric code."""
 
 
@@ -97,7 +97,7 @@ class LabelledSamples:
             raise ValueError(f"{name}: expected depth in metres, got depth of unknown scale")
         with np.errstate(invalid="ignore"):  # depth may be anything where it is not valid
             counts = (
-                sample.valid & (sample.depth >= MIN_DEPTH_M) & (sample.depth <= self._max_depth_m)
+                sample.valid & (sample.depth >= _MIN_DEPTH_M) & (sample.depth <= self._max_depth_m)
             )
         if sample.sky is not None:
             counts &= ~sample.sky

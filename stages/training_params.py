@@ -1,0 +1,159 @@
+"""Parameters that the three training stages share, and what they mean to `dav2.training`."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from dav2.training.schedule import ScheduleName
+from stages.params import Params
+
+if TYPE_CHECKING:
+    from dav2.training.fit import FitConfig
+    from dav2.training.module import LossConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Side = Annotated[int, Field(ge=14, multiple_of=14)]
+
+
+class OptimiserParams(Params):
+    """How weights move."""
+
+    encoder_lr: PositiveFloat
+    """AdamW's step size of the encoder."""
+    decoder_lr: PositiveFloat
+    """AdamW's step size of the head; the papers take ten times the encoder's."""
+    schedule: ScheduleName
+    warmup_steps: NonNegativeInt
+    weight_decay: Weight
+    betas: tuple[Share, Share]
+    clip_norm: Weight
+    """Gradients of a larger norm are shortened to it; 0 for never."""
+    average_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Of the exponential average of the weights, which is what is kept; 0 for the last weights."""
+
+
+class AugmentParams(Params):
+    """What is varied from one view of a sample to the next."""
+
+    max_scale: Annotated[float, Field(ge=1)]
+    """Before the crop, images are enlarged by up to this factor."""
+    flip_probability: Share
+    jitter_probability: Share
+    """Of changing the colours."""
+    brightness: Share
+    """Factor between 1 - this and 1 + this; likewise contrast and saturation."""
+    contrast: Share
+    saturation: Share
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    """Largest turn of the hue; 0.5 is the opposite colour."""
+    blur_probability: Share
+    blur_sigma_px: tuple[Weight, PositiveFloat]
+    """Smallest and largest deviation of the blur."""
+
+
+class ValidationParams(Params):
+    """How a model is watched while it trains."""
+
+    every_steps: PositiveInt
+    num_samples: PositiveInt
+    """Frozen samples: spread over the split `val`, or held out of pseudo-labels."""
+    keep_best: bool
+    """Keep the weights of the smallest AbsRel on them, rather than the last."""
+    min_pair_accuracy: Share
+    """The stage fails below it: a collapsed model must not go on. Half is chance."""
+
+
+class RunningParams(Params):
+    """What decides no weight."""
+
+    num_workers: NonNegativeInt
+    """Processes that decode samples which do not fit into memory."""
+    memory_limit_mb: PositiveInt
+    """Decoded samples are kept in memory while below this."""
+    checkpoint_every_steps: PositiveInt
+    """An interrupted training goes on from the last of these."""
+
+
+class TrainingParams(Params):
+    """What every training states."""
+
+    seed: NonNegativeInt
+    num_steps: PositiveInt
+    batch_size: PositiveInt
+    """Samples of one forward pass."""
+    accumulate: PositiveInt
+    """Forward passes of one step."""
+    short_side_px: PositiveInt
+    """Short side of an image before the crop."""
+    crop_px: tuple[Side, Side]
+    """Height and width of a view."""
+    precision: Literal["float32", "bfloat16"]
+    """Of activations; weights and losses stay in float32."""
+    num_threads: PositiveInt
+    """Of the CPU; another number rounds differently, and so gives other weights."""
+    log_every_steps: PositiveInt
+    """Steps of one row of the curves."""
+    optimiser: OptimiserParams
+    augment: AugmentParams
+    validation: ValidationParams
+    running: RunningParams
+
+
+class RelativeLossParams(Params):
+    """Terms of a training on inverse depth."""
+
+    gradient_weight: Weight
+    """Of gradient matching, beside the data term's 1; the paper's choice is 2."""
+    num_gradient_scales: PositiveInt
+
+
+def fit_config(
+    params: TrainingParams,
+    *,
+    name: str,
+    losses: "LossConfig",
+    max_depth_m: float | None = None,
+    labelled_by_teacher: bool = False,
+) -> "FitConfig":
+    """Returns what `dav2.training.fit` takes.
+
+    Args:
+        params: Parameters of the stage.
+        name: Shown while it trains.
+        losses: Terms and weights.
+        max_depth_m: Of a metric model.
+        labelled_by_teacher: Targets are pseudo-labels.
+    """
+    from dav2.training.augment import AugmentConfig
+    from dav2.training.fit import FitConfig
+    from dav2.training.module import OptimiserConfig
+    from dav2.training.validation import ValidationConfig
+
+    return FitConfig(
+        name=name,
+        seed=params.seed,
+        losses=losses,
+        optimiser=OptimiserConfig(num_steps=params.num_steps, **params.optimiser.model_dump()),
+        augment=AugmentConfig(
+            short_side_px=params.short_side_px,
+            crop_px=params.crop_px,
+            **params.augment.model_dump(),
+        ),
+        validation=ValidationConfig(
+            every_steps=params.validation.every_steps,
+            short_side_px=params.short_side_px,
+            batch_size=params.batch_size,
+            keep_best=params.validation.keep_best,
+            labelled_by_teacher=labelled_by_teacher,
+            max_depth_m=max_depth_m,
+        ),
+        batch_size=params.batch_size,
+        accumulate=params.accumulate,
+        precision=params.precision,
+        num_threads=params.num_threads,
+        num_workers=params.running.num_workers,
+        memory_limit_bytes=params.running.memory_limit_mb * 1_000_000,
+        log_every_steps=params.log_every_steps,
+        checkpoint_every_steps=params.running.checkpoint_every_steps,
+    )
