@@ -33,13 +33,17 @@ class Graph:
 def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
     """Returns the graph of a pipeline, without edges that follow from others.
 
+    Paths with variables are compared as patterns, so a stage needs at most what the file lists
+    before it.
+
     Raises:
         FileNotFoundError: If there is no such file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a pipeline, got nothing there")
     stages = YAML(typ="safe").load(path)["stages"]
-    needs = {name: _needs(name, stages) for name in stages}
+    order = list(stages)
+    needs = {name: _needs(stages[name], stages, order[:i]) for i, name in enumerate(order)}
     edges = [
         (need, name)
         for name in stages
@@ -47,7 +51,7 @@ def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
         if not any(need in _all_needs(other, needs) for other in needs[name])
     ]
     columns: dict[str, int] = {}
-    for name in stages:  # dvc.yaml lists them in order
+    for name in stages:
         latest = max((columns.get(need, 0) for need in needs[name]), default=-1)
         # A gate stands below what it judges.
         columns[name] = latest if name.startswith("gate_") else latest + 1
@@ -62,14 +66,13 @@ def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
     return Graph(nodes, edges)
 
 
-def _needs(name: str, stages: Mapping[str, Any]) -> list[str]:
-    body = stages[name].get("do", stages[name])
-    deps = [_pattern(dep) for dep in body.get("deps") or []]
+def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any], before: list[str]) -> list[str]:
+    deps = [_pattern(dep) for dep in stage.get("do", stage).get("deps") or []]
     return [
         other
-        for other, stage in stages.items()
-        if other != name
-        and any(_meet(dep, out) for dep in deps for out in _outputs(stage.get("do", stage)))
+        for other in before
+        for outs in [_outputs(stages[other].get("do", stages[other]))]
+        if any(_meet(dep, out) for dep in deps for out in outs)
     ]
 
 
