@@ -122,7 +122,7 @@ def comparisons(
         for title, name in _best_middle_worst(ranked):
             sample = reader.read(int(chosen.index[chosen["sample_id"] == name][0]))
             items.append(_item(title, sample, models, evaluation, options))
-        found.append({"source": str(source), "judge": judge.label, "items": items})
+        found.append({"source": str(source), "judge": judge.label, "samples": items})
     return found
 
 
