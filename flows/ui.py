@@ -22,6 +22,8 @@ HOST = "127.0.0.1"
 LOGS = Path(".work/ui")
 START_LIMIT_S = 180.0
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,8 +75,7 @@ def main() -> int:
         0 after the key, 1 if a server ended by itself or did not start.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _as_interrupt)
+    before = {number: signal.signal(number, _as_interrupt) for number in _ENDING}
     root = Path.cwd()
     LOGS.mkdir(parents=True, exist_ok=True)
     report = ThreadingHTTPServer(
@@ -102,12 +103,14 @@ def main() -> int:
         logger.error("%s", error)
         status = 1
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)  # the ending is not to be cut short
         for _, process in running:
             end_session(process.pid)
             process.wait()
         report.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     logger.info("Stopped.")
     return status
 

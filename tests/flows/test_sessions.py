@@ -72,6 +72,7 @@ def test_a_command_that_takes_too_long_is_ended(tmp_path: Path):
     assert not lives(wait_for(tmp_path / "pid"))
 
 
+@pytest.mark.slow
 def test_ending_reaches_children_in_sessions_of_their_own_that_ignore_it(tmp_path: Path):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
     code = (

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.ui import HOST, ReportHandler, free_port, services
+from flows import ui
+from flows.ui import HOST, ReportHandler, Service, free_port, services
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,3 +150,28 @@ def test_all_three_answer_and_none_is_left_after_ctrl_c(tmp_path: Path):
     assert process.wait(10) == 0
     assert [one for one in started if one.is_running() and one.status() != "zombie"] == []
     os.close(terminal)
+
+
+def test_a_server_that_dies_at_its_start_ends_the_screen(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken = Service("Broken", f"http://{HOST}:1/", [sys.executable, "-c", "raise SystemExit(3)"])
+    monkeypatch.setattr(ui, "services", lambda root: [broken])
+    assert ui.main() == 1
+
+
+def test_a_server_that_never_answers_is_told(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ui, "START_LIMIT_S", 0.2)
+    silent = Service("Silent", f"http://{HOST}:1/", [])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(RuntimeError, match="Silent: expected an answer at http"):
+        ui._wait_until_up(silent, process)
+    process.kill()
+    process.wait()
+
+
+def test_a_server_that_dies_later_ends_the_screen_too():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with pytest.raises(RuntimeError, match=r"Late: ended by itself, see \.work/ui/late\.log"):
+        ui._wait_for_key([(Service("Late", "", []), process)])
