@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -159,18 +160,21 @@ def parameters() -> list[Finding]:
 def rebuild() -> list[Finding]:
     """Lists the stages that `dvc repro` would run, or take from its cache."""
     from dvc.exceptions import DvcException
+    from dvc.lock import LockError
 
     try:
         changed, following, total = outdated()
+    except LockError:
+        return [Finding("note", "unknown: another DVC is at work in this folder")]
     except DvcException as error:
         return [Finding("broken", f"dvc.yaml: {' '.join(str(error).split())}")]
     found = [_code_dependencies()]
     if not changed:
         return [*found, Finding("ok", f"all {total} stages are up to date")]
     text = f"{len(changed) + len(following)} of {total} stages would run or come from the cache"
-    found.append(Finding("note", f"{text}; changed: {', '.join(changed)}"))
+    found.append(Finding("note", f"{text}; changed: {_grouped(changed)}"))
     if following:
-        found.append(Finding("note", f"what follows from them: {', '.join(following)}"))
+        found.append(Finding("note", f"what follows from them: {_grouped(following)}"))
     return found
 
 
@@ -187,6 +191,12 @@ def outdated() -> tuple[list[str], list[str], int]:
         above = {node for name in changed for node in ancestors(repo.index.graph, nodes[name])}
     following = [name for name, node in nodes.items() if node in above and name not in changed]
     return changed, following, len(nodes)
+
+
+def _grouped(names: Iterable[str]) -> str:
+    """Returns names with those of one group (`evaluate@teacher`) counted together."""
+    counts = Counter(name.partition("@")[0] for name in names)
+    return ", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts.items())
 
 
 def _code_dependencies() -> Finding:

@@ -104,6 +104,35 @@ def test_anything_broken_makes_the_exit_status_1(monkeypatch, caplog):
     assert "1 broken, see above." in caplog.text
 
 
+def test_sums_groups_up_and_names_a_broken_pipeline(monkeypatch):
+    names = ["render@a", "render@b", "report"]
+    monkeypatch.setattr(doctor, "_code_dependencies", lambda: Finding("ok", "named"))
+    monkeypatch.setattr(doctor, "outdated", lambda: (names, ["gate_data"], 9))
+    lines = [finding.text for finding in doctor.rebuild()]
+    assert lines[1:] == [
+        "4 of 9 stages would run or come from the cache; changed: render (2), report",
+        "what follows from them: gate_data",
+    ]
+    monkeypatch.setattr(doctor, "outdated", lambda: ([], [], 9))
+    assert doctor.rebuild()[1] == Finding("ok", "all 9 stages are up to date")
+
+
+def test_a_pipeline_that_dvc_refuses_is_broken_and_one_at_work_is_not(monkeypatch):
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
+    def refuse(error: Exception):
+        def outdated():
+            raise error
+
+        return outdated
+
+    monkeypatch.setattr(doctor, "outdated", refuse(DvcException("no such\n stage")))
+    assert doctor.rebuild() == [Finding("broken", "dvc.yaml: no such stage")]
+    monkeypatch.setattr(doctor, "outdated", refuse(LockError("taken")))
+    assert kinds(doctor.rebuild()) == ["note"]
+
+
 @pytest.mark.slow
 def test_this_environment_is_whole():
     assert [finding.text for finding in versions() if finding.kind == "broken"] == []
