@@ -90,6 +90,8 @@ class TrainingParams(Params):
     """Height and width of a view."""
     precision: Literal["float32", "bfloat16"]
     """Of activations; weights and losses stay in float32."""
+    device: Literal["auto", "cpu", "cuda"]
+    """`auto`: a CUDA device where there is one."""
     num_threads: PositiveInt
     """Of the CPU; another number rounds differently, and so gives other weights."""
     log_every_steps: PositiveInt
@@ -151,6 +153,7 @@ def fit_config(
         batch_size=params.batch_size,
         accumulate=params.accumulate,
         precision=params.precision,
+        device=params.device,
         num_threads=params.num_threads,
         num_workers=params.running.num_workers,
         memory_limit_bytes=params.running.memory_limit_mb * 1_000_000,

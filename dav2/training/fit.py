@@ -24,6 +24,9 @@ from dav2.training.validation import ValidationConfig, Validator, freeze
 
 Precision = Literal["float32", "bfloat16"]
 
+Device = Literal["auto", "cpu", "cuda"]
+"""`auto`: a CUDA device where there is one."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,6 +47,7 @@ class FitConfig:
     """Forward passes of one step."""
     precision: Precision
     """Of activations; weights, losses and the last layer stay in float32."""
+    device: Device
     num_threads: int
     """Of the CPU; another number gives other rounding, hence other weights."""
     num_workers: int
@@ -143,7 +147,7 @@ def _run(
         trainer = Trainer(
             max_steps=config.optimiser.num_steps - module.num_steps_done,
             max_epochs=-1,
-            accelerator="auto",
+            accelerator=_accelerator(config.device),
             devices=1,
             precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
             accumulate_grad_batches=config.accumulate,
@@ -171,6 +175,11 @@ def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
         num_workers=config.num_workers,
         memory_limit_bytes=config.memory_limit_bytes,
     )
+
+
+def _accelerator(device: Device) -> str:
+    """Returns Lightning's word for a device; its own `auto` would also take Apple's."""
+    return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def _max_sigma_px(augment: AugmentConfig) -> float:

@@ -85,6 +85,7 @@ def fit_config(augment):
             "batch_size": 3,
             "accumulate": 1,
             "precision": "float32",
+            "device": "cpu",
             "num_threads": 1,
             "num_workers": 0,
             "memory_limit_bytes": 10**8,
