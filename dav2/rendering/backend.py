@@ -159,6 +159,7 @@ def _texture(mi: Any, material: Material) -> dict[str, Any]:
 
 def _bsdf(mi: Any, material: Material) -> Any:
     texture = _texture(mi, material)
+    bsdf: dict[str, Any]
     match material.finish:
         case "matte":
             bsdf = {"type": "diffuse", "reflectance": texture}

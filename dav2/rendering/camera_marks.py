@@ -48,19 +48,19 @@ def draw_marks(rng: np.random.Generator, num_pixels: int) -> Marks:
         num_pixels: About how many the picture has.
     """
     aspect = ASPECTS[rng.integers(len(ASPECTS))]
-    height = int(round(np.sqrt(num_pixels / aspect)))
+    height = round(np.sqrt(num_pixels / aspect))
     poor = rng.random() < 0.3
     shake = rng.uniform(0, 3.5) if rng.random() < (0.5 if poor else 0.15) else 0.0
     turn = rng.uniform(0, 2 * np.pi)
     return Marks(
-        shape_px=(height, int(round(num_pixels / height))),
+        shape_px=(height, round(num_pixels / height)),
         bend=float(rng.uniform(-0.06, 0.14)) if rng.random() < 0.7 else 0.0,
         vignette=float(rng.uniform(0, 0.5)),
-        balance=np.array([1 + 0.18 * rng.normal(), 1.0, 1 + 0.18 * rng.normal()]).clip(0.6, 1.6),
+        balance=np.array([1 + 0.1 * rng.normal(), 1.0, 1 + 0.1 * rng.normal()]).clip(0.7, 1.4),
         exposure=float(np.exp(rng.normal() * 0.25)),
         blur_px=float(rng.uniform(0.3, 1.1)) if poor else float(rng.uniform(0, 0.4)),
         motion_px=(float(shake * np.sin(turn)), float(shake * np.cos(turn))),
-        noise=float(rng.uniform(0.02, 0.07)) if poor else float(rng.uniform(0.0, 0.02)),
+        noise=float(rng.uniform(0.015, 0.045)) if poor else float(rng.uniform(0.0, 0.015)),
         quality=int(rng.integers(35, 75)) if poor else int(rng.integers(75, 97)),
         orientation=int(rng.choice([1, 3, 6, 8], p=[0.76, 0.04, 0.12, 0.08])),
     )
@@ -135,7 +135,7 @@ def photographed(
     if marks.noise == 0:
         return picture
     value = picture / 255
-    grain = rng.normal(size=picture.shape) * 0.7 + rng.normal(size=(height, width, 1)) * 0.7
+    grain = rng.normal(size=picture.shape) * 0.45 + rng.normal(size=(height, width, 1)) * 0.9
     strength = marks.noise * (0.5 + np.sqrt(value))
     return np.clip(np.rint((value + grain * strength) * 255), 0, 255).astype(np.uint8)
 

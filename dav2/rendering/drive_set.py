@@ -13,7 +13,7 @@ from dav2.rendering.scene import Sky
 from dav2.rendering.shooting import Job, Quality, random_state, render_shots
 from dav2.rendering.sky import horizon_colour
 
-_CANDIDATES = 12
+_CANDIDATES = 20
 _NEAREST_M = 0.8
 
 

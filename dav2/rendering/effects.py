@@ -57,14 +57,16 @@ def tone_mapped(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Returns a picture: the 90th percentile of brightness becomes `bright` after gamma 1/2.2.
 
-    Hypersim's tone mapping, with a soft shoulder instead of clipping.
+    Hypersim's tone mapping, with a soft shoulder instead of clipping; where a bright window or sky
+    would leave the rest dark, the median decides.
 
     Args:
         radiance: Linear.
         exposure: Further factor.
         bright: Value of the bright parts, of 1.
     """
-    level = max(float(np.quantile(radiance.mean(axis=-1), 0.9)), 1e-6)
+    middle, high = np.quantile(radiance.mean(axis=-1), [0.5, 0.9])
+    level = max(float(min(high, 3.0 * middle)), 1e-6)
     value = np.maximum(radiance, 0) * (exposure * bright**2.2 / level)
     knee = 0.6
     over = np.maximum(value - knee, 0)
@@ -74,7 +76,7 @@ def tone_mapped(
 
 def quantised(picture: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """Returns values between 0 and 1 as bytes, rounded."""
-    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(picture * 255), 0, 255), dtype=np.uint8)
 
 
 def drawn(

@@ -3,6 +3,8 @@
 Axes: N leaves or blades. Metres, z up; every plant stands on the origin.
 """
 
+import itertools
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -37,7 +39,8 @@ def tree(rng: np.random.Generator, height_m: float, *, num_leaves: int = 500) ->
     for _ in range(int(rng.integers(5, 9))):
         angle, reach = rng.uniform(0, 2 * np.pi), height_m * rng.uniform(0.18, 0.36)
         start = np.array([0, 0, trunk]) + (top - [0, 0, trunk]) * rng.uniform(0, 0.7)
-        tip = start + [np.cos(angle) * reach, np.sin(angle) * reach, reach * rng.uniform(0.4, 1)]
+        out = np.array([np.cos(angle), np.sin(angle), rng.uniform(0.4, 1)])
+        tip = start + out * reach
         middle = (start + tip) / 2 - [0, 0, 0.12 * reach]
         path = [start.tolist(), middle.tolist(), tip.tolist()]
         limbs.append(tube(path, thickness * 0.45, end_radius=thickness * 0.12, segments=5))
@@ -108,7 +111,7 @@ def potted_plant(rng: np.random.Generator, height_m: float, pot: Material) -> li
             out * reach * 0.4 + [0, 0, top],
             out * reach + [0, 0, top * 0.85],
         ]
-        for width, (start, end) in zip((0.6, 1.0), zip(path, path[1:], strict=False), strict=True):
+        for width, (start, end) in zip((0.6, 1.0), itertools.pairwise(path), strict=True):
             leaves.append(
                 cards(((start + end) / 2)[None], side[None] * width, ((end - start) / 2)[None])
             )

@@ -177,7 +177,7 @@ def _barycentric(
     d, e = (offset * first).sum(-1), (offset * second).sum(-1)
     size = np.maximum(a * c - b * b, 1e-30)
     v, w = (c * d - b * e) / size, (a * e - b * d) / size
-    return np.clip(np.stack([1 - v - w, v, w], axis=-1), 0, 1)
+    return np.asarray(np.clip(np.stack([1 - v - w, v, w], axis=-1), 0, 1), dtype=np.float64)
 
 
 def _reflectance(
@@ -186,8 +186,8 @@ def _reflectance(
     if material.finish in ("glass", "pane", "mirror"):
         return np.ones(3)
     if material.colour.ndim == 1:
-        return np.clip(material.colour, 0, 1)
+        return np.asarray(np.clip(material.colour, 0, 1), dtype=np.float64)
     side = material.colour.shape[0]
     column = np.floor(uv[:, 0] / material.tile_m % 1.0 * side).astype(np.int64) % side
     row = np.floor(-uv[:, 1] / material.tile_m % 1.0 * side).astype(np.int64) % side
-    return np.clip(material.colour[row, column], 0, 1)
+    return np.asarray(np.clip(material.colour[row, column], 0, 1), dtype=np.float64)

@@ -158,20 +158,15 @@ def rack(rng: np.random.Generator) -> list[Part]:
     height, width = rng.uniform(0.9, 1.9), rng.uniform(0.4, 1.1)
     radius = rng.uniform(0.006, 0.016)
     ends = np.array([[-width / 2, 0, 0], [width / 2, 0, 0]])
-    lean = rng.uniform(-0.25, 0.25) * height
-    rods += [
-        tube([end, end + [0, lean, height]], radius * 1.5)
-        for end in ends.tolist()
-        for end in [np.array(end)]
-    ]
+    upright = np.array([0, rng.uniform(-0.25, 0.25) * height, height])
+    rods += [tube(np.stack([end, end + upright]), radius * 1.5) for end in ends]
     num = int(rng.integers(4, 12))
     for share in np.linspace(0.1, 0.97, num):
-        shift = np.array([0, lean, height]) * share
-        rods.append(tube([ends[0] + shift, ends[1] + shift], radius))
+        rods.append(tube(ends + upright * share, radius))
     if rng.random() < 0.5:
         for share in np.linspace(0.1, 0.9, int(rng.integers(4, 14))):
             foot = ends[0] + (ends[1] - ends[0]) * share
-            rods.append(tube([foot, foot + [0, lean, height]], radius * 0.8))
+            rods.append(tube(np.stack([foot, foot + upright]), radius * 0.8))
     frame = metallic(rng) if rng.random() < 0.6 else painted(rng, vivid=0.8)
     return [Part(merge(rods), frame)]
 

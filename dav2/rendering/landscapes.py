@@ -13,7 +13,7 @@ from dav2.rendering.mesh import Mesh, box, merge, placed
 from dav2.rendering.scene import Light, Material, Part, Scene, Sky, View, moved
 from dav2.rendering.solids import ball, rock, rounded, terrain, tube
 from dav2.rendering.still_life import look
-from dav2.rendering.textures import Colour, hsv, noise, pattern
+from dav2.rendering.textures import Colour, Pattern, Texture, hsv, noise, pattern
 
 
 class Ground:
@@ -30,51 +30,64 @@ class Ground:
 
     def at(self, x: float, y: float) -> float:
         """Returns the height at a place, metres."""
+        return float(self.over(np.array([x], dtype=np.float64), np.array([y], dtype=np.float64))[0])
+
+    def over(
+        self, x: Float64[np.ndarray, "..."], y: Float64[np.ndarray, "..."]
+    ) -> Float64[np.ndarray, "..."]:
+        """Returns the heights at many places, metres."""
         last = len(self.heights) - 1
         column = np.clip((x / self.extent_m + 0.5) * last, 0, last - 1e-6)
         row = np.clip((y / self.extent_m + 0.5) * last, 0, last - 1e-6)
-        i, j = int(row), int(column)
+        i, j = row.astype(np.int64), column.astype(np.int64)
         a, b = row - i, column - j
-        corners = self.heights[i : i + 2, j : j + 2]
-        return float(np.array([1 - a, a]) @ corners @ np.array([1 - b, b]))
+        lower = self.heights[i, j] * (1 - b) + self.heights[i, j + 1] * b
+        upper = self.heights[i + 1, j] * (1 - b) + self.heights[i + 1, j + 1] * b
+        return np.asarray(lower * (1 - a) + upper * a, dtype=np.float64)
 
 
 def _soil(rng: np.random.Generator, tile_m: float) -> Material:
     hue = rng.choice([0.08, 0.12, 0.25, 0.3])
     first = hsv(hue, rng.uniform(0.3, 0.65), rng.uniform(0.4, 0.7))
     second = hsv(hue - rng.uniform(0.02, 0.15), rng.uniform(0.2, 0.5), rng.uniform(0.15, 0.45))
-    kind = "patches" if rng.random() < 0.5 else "speckle"
+    kind: Pattern = "patches" if rng.random() < 0.5 else "speckle"
     return Material(pattern(kind, rng, first, second), tile_m=tile_m)
 
 
 def garden(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
     """Returns a garden of huts, rocks, mushrooms, trees, arches and grass."""
-    ground = Ground(rng, 50.0, rng.uniform(1, 5))
-    objects = [[Part(ground.mesh(), _soil(rng, rng.uniform(2, 8)))]]
+    ground = Ground(rng, 50.0, rng.uniform(0.8, 4))
+    soil = _soil(rng, rng.uniform(2, 8))
+    beyond = placed(terrain(np.zeros((2, 2)), 900.0), (0, 0, float(ground.heights.min()) - 0.3))
+    objects = [[Part(ground.mesh(), soil)], [Part(beyond, soil)]]
     plants = [tree(rng, rng.uniform(3, 8), num_leaves=350), conifer(rng, rng.uniform(3, 8)),
               bush(rng, 1.2), tree(rng, 5.0, num_leaves=0)]  # fmt: skip
-    for _ in range(int(rng.integers(18, 34))):
-        x, y = rng.uniform(-20, 20, 2)
-        draw = rng.random()
-        if draw < 0.4:
-            thing = moved(plants[rng.integers(4)], scale=float(rng.uniform(0.7, 1.3)))
-        elif draw < 0.55:
-            thing = [Part(rock(rng.uniform(0.4, 2.5), rng), masonry(rng))]
-        elif draw < 0.65:
-            thing = props.hut(rng, rng.uniform(2, 4))
-        elif draw < 0.75:
-            thing = props.mushroom(rng, rng.uniform(0.4, 2))
-        elif draw < 0.8:
-            thing = props.arch(rng, rng.uniform(1.5, 3), rng.uniform(2.2, 3.5))
-        else:
-            thing = props.figure(rng, rng.uniform(0.4, 1.6))
+    centre = rng.uniform(-8, 8, 2)
+    for index in range(int(rng.integers(32, 52))):
+        # Most stand near what the cameras look at, some far behind.
+        x, y = centre + rng.normal(size=2) * (5 if index % 3 else 14)
+        thing = _garden_thing(rng, plants)
         place = (x, y, ground.at(x, y) - 0.05)
         objects.append(moved(thing, place, yaw_deg=float(rng.uniform(0, 360))))
-    centre = rng.uniform(-8, 8, 2)
     spots = np.concatenate([rng.normal(size=(900, 2)) * 3.5 + centre, np.zeros((900, 1))], axis=1)
-    spots[:, 2] = [ground.at(x, y) - 0.02 for x, y, _ in spots]
+    spots[:, 2] = ground.over(spots[:, 0], spots[:, 1]) - 0.02
     objects.append([grass(rng, spots, rng.uniform(0.15, 0.5))])
     return Scene(objects, [], sky, [_stroll(rng, ground, 12.0, centre) for _ in range(num_views)])
+
+
+def _garden_thing(rng: np.random.Generator, plants: list[list[Part]]) -> list[Part]:
+    draw = rng.random()
+    if draw < 0.35:
+        return moved(plants[rng.integers(len(plants))], scale=float(rng.uniform(0.7, 1.3)))
+    if draw < 0.5:
+        return [Part(rock(rng.uniform(0.4, 2.5), rng), masonry(rng))]
+    if draw < 0.62:
+        return props.hut(rng, rng.uniform(2, 4))
+    if draw < 0.75:
+        return props.mushroom(rng, rng.uniform(0.4, 2))
+    if draw < 0.82:
+        return props.arch(rng, rng.uniform(1.5, 3), rng.uniform(2.2, 3.5))
+    return props.figure(rng, rng.uniform(0.4, 1.8))
 
 
 def _stroll(
@@ -92,29 +105,48 @@ def _stroll(
 
 def valley(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
     """Returns mountains around a lake, with woods and huts on their slopes."""
-    ground = Ground(rng, 300.0, rng.uniform(40, 90))
-    rocky = hsv(rng.uniform(0.02, 0.6), rng.uniform(0.05, 0.35), rng.uniform(0.4, 0.65))
-    soil = Material(pattern("patches", rng, hsv(0.28, 0.5, 0.4), rocky), tile_m=60.0)
-    objects = [[Part(ground.mesh(), soil)]]
+    extent = 180.0
+    ground = Ground(rng, extent, rng.uniform(25, 65))
+    objects = [[Part(ground.mesh(), Material(_slopes(rng, ground), tile_m=extent))]]
     level = float(np.quantile(ground.heights, rng.uniform(0.1, 0.3)))
-    lake = placed(terrain(np.zeros((2, 2)), 299.0), (0, 0, level))
+    lake = placed(terrain(np.zeros((2, 2)), extent - 1), (0, 0, level))
     objects.append([Part(lake, Material(hsv(0.55, 0.6, 0.25), "plastic"))])
     woods = [conifer(rng, rng.uniform(5, 11)), conifer(rng, 7.0), tree(rng, 7.0, num_leaves=200)]
-    for _ in range(90):
-        x, y = rng.uniform(-110, 110, 2)
+    for _ in range(150):
+        x, y = rng.uniform(-75, 75, 2)
         z = ground.at(x, y)
         if z < level:
             continue
-        thing = props.hut(rng, rng.uniform(4, 8)) if rng.random() < 0.08 else moved(
-            woods[rng.integers(3)], scale=float(rng.uniform(0.7, 1.5)))  # fmt: skip
+        draw = rng.random()
+        if draw < 0.12:
+            thing = props.hut(rng, rng.uniform(4, 8))
+        elif draw < 0.25:
+            thing = [Part(rock(rng.uniform(1.5, 7), rng), masonry(rng))]
+        else:
+            thing = moved(woods[rng.integers(3)], scale=float(rng.uniform(0.6, 1.4)))
         objects.append(moved(thing, (x, y, z - 0.4), yaw_deg=float(rng.uniform(0, 360))))
     views = []
     for _ in range(num_views):
-        view = _stroll(rng, ground, 90.0, rng.uniform(-30, 30, 2))
-        lift = max(0.0, level + 1.0 - view.eye[2]) + rng.choice([0.0, rng.uniform(2, 30)])
+        view = _stroll(rng, ground, 60.0, rng.uniform(-20, 20, 2))
+        lift = max(0.0, level + 1.0 - view.eye[2]) + rng.choice([0.0, rng.uniform(2, 20)])
         up = np.array([0, 0, lift])
         views.append(View(view.eye + up, view.target + up, view.roll_deg, view.fov_deg))
     return Scene(objects, [], sky, views)
+
+
+def _slopes(rng: np.random.Generator, ground: Ground) -> Texture:
+    """Returns the ground's own colours: meadow, rock and snow by height, over one tile."""
+    side = 256
+    place = (np.arange(side) + 0.5) / side * ground.extent_m
+    x = (place + ground.extent_m / 2) % ground.extent_m - ground.extent_m / 2
+    heights = ground.over(*np.broadcast_arrays(x, -x[:, None]))
+    rise = (heights - heights.min()) / np.ptp(heights) + 0.3 * (noise(rng, side=side) - 0.5)
+    meadow = hsv(rng.uniform(0.15, 0.33), rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.6))
+    stone = hsv(rng.uniform(0.02, 0.6), rng.uniform(0.05, 0.35), rng.uniform(0.35, 0.6))
+    snow = np.clip((rise - rng.uniform(0.65, 1.1)) * 12, 0, 1)[..., None]
+    bare = np.clip((rise - rng.uniform(0.25, 0.6)) * 8, 0, 1)[..., None]
+    colour = (meadow + (stone - meadow) * bare) * (0.6 + 0.6 * noise(rng, side=side)[..., None])
+    return np.asarray(np.clip(colour + (0.85 - colour) * snow, 0.01, 0.9), dtype=np.float64)
 
 
 def yard(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
@@ -203,8 +235,8 @@ def seabed(rng: np.random.Generator, water: Colour, *, num_views: int) -> Scene:
     ground = Ground(rng, 40.0, rng.uniform(1.5, 5))
     sand = hsv(0.11, rng.uniform(0.2, 0.5), rng.uniform(0.6, 0.85))
     objects = [[Part(ground.mesh(), Material(pattern("speckle", rng, sand, sand * 0.5), tile_m=3))]]
-    for _ in range(int(rng.integers(22, 40))):
-        x, y = rng.normal(size=2) * 5
+    for _ in range(int(rng.integers(35, 60))):
+        x, y = rng.normal(size=2) * 4
         place = (x, y, ground.at(x, y) - 0.05)
         draw = rng.random()
         if draw < 0.4:
@@ -243,7 +275,8 @@ def with_lanterns(rng: np.random.Generator, scene: Scene) -> Scene:
     for _ in range(10):
         view = scene.views[rng.integers(len(scene.views))]
         ahead = view.axes()[2] * rng.uniform(3, 14) + rng.normal(size=3) * 1.5
-        place = view.eye + [ahead[0], ahead[1], abs(ahead[2]) + rng.uniform(-0.5, 1.5)]
+        ahead[2] = abs(ahead[2]) + rng.uniform(-0.5, 1.5)
+        place = view.eye + ahead
         colour = np.array([1.3, 0.95, 0.55]) if rng.random() < 0.7 else hsv(rng.random(), 0.5, 1.2)
         bulb = placed(ball(rng.uniform(0.12, 0.3), segments=8), place)
         lights.append(Light(bulb, colour * rng.uniform(15, 50)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dav2.rendering.scene import Material
+from dav2.rendering.scene import Finish, Material
 from dav2.rendering.textures import Pattern, hsv, pattern
 
 
@@ -27,7 +27,7 @@ def wooden(rng: np.random.Generator, *, tile_m: float = 0.8) -> Material:
     hue, value = rng.uniform(0.04, 0.11), rng.uniform(0.25, 0.8)
     light = hsv(hue, rng.uniform(0.3, 0.65), value)
     dark = hsv(hue - 0.01, 0.6, value * rng.uniform(0.45, 0.75))
-    finish = "satin" if rng.random() < 0.5 else "matte"
+    finish: Finish = "satin" if rng.random() < 0.5 else "matte"
     return Material(
         pattern("grain", rng, light, dark), finish, roughness=rng.uniform(0.3, 0.5), tile_m=tile_m
     )

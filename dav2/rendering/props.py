@@ -3,6 +3,8 @@
 Metres, z up.
 """
 
+import itertools
+
 import numpy as np
 
 from dav2.rendering.materials import glass, metallic, varied, wooden
@@ -107,68 +109,69 @@ def crate(rng: np.random.Generator, size_m: float) -> list[Part]:
             slats.append(box((size_m * 0.86, 0.03 * size_m, 0.12 * size_m), (0, off, up)))
             slats.append(box((0.03 * size_m, size_m * 0.8, 0.12 * size_m), (off, 0, up)))
     slats += [
-        box((0.06 * size_m, 0.06 * size_m, size_m * 0.96), (x * 0.39 * size_m, y * 0.39 * size_m, 0))
-        for x in (-1, 1) for y in (-1, 1)
-    ]  # fmt: skip
+        box((0.06 * size_m, 0.06 * size_m, size_m * 0.96), (x, y, 0))
+        for x in (-0.39 * size_m, 0.39 * size_m)
+        for y in (-0.39 * size_m, 0.39 * size_m)
+    ]
     slats.append(box((0.8 * size_m, 0.8 * size_m, 0.03 * size_m), (0, 0, 0.02 * size_m)))
     return [Part(merge(slats), wood)]
 
 
 def cage(rng: np.random.Generator, size_m: float) -> list[Part]:
-    """Returns thin structures: a bird cage, a lattice cube, a pylon, a net or a spiral stair."""
-    rod = size_m * rng.uniform(0.006, 0.016)
-    rods: list[Mesh] = []
-    match int(rng.integers(4)):
-        case 0:
-            for turn in np.linspace(0, np.pi, int(rng.integers(5, 10)), endpoint=False):
-                bow = np.linspace(0, np.pi, 13)
-                x, z = 0.35 * np.cos(bow), np.maximum(np.sin(bow), 0) ** 0.5
-                path = np.stack([x * np.cos(turn), x * np.sin(turn), z], axis=1) * size_m
-                rods.append(tube(path.tolist(), rod, segments=4))
-            for level in (0.3, 0.55, 0.8):
-                turns, reach = np.linspace(0, 2 * np.pi, 17), 0.35 * np.sqrt(1 - level**4)
-                ring = np.stack(
-                    [np.cos(turns) * reach, np.sin(turns) * reach, 0 * turns + level], axis=1
-                )
-                rods.append(tube((ring * size_m).tolist(), rod, segments=4))
-        case 1:
-            ticks = np.linspace(0, 1, int(rng.integers(3, 6))) - 0.5
-            for a in ticks:
-                for b in ticks:
-                    rods.append(tube([[a, b, 0], [a, b, 1]], rod / size_m, segments=4))
-                    rods.append(
-                        tube([[a, -0.5, b + 0.5], [a, 0.5, b + 0.5]], rod / size_m, segments=4)
-                    )
-                    rods.append(
-                        tube([[-0.5, a, b + 0.5], [0.5, a, b + 0.5]], rod / size_m, segments=4)
-                    )
-            rods = [placed(mesh, scale=size_m) for mesh in rods]
-        case 2:
-            levels = np.linspace(0, 1, 7)
-            for low, high in zip(levels, levels[1:], strict=False):
-                a, b = 0.3 * (1 - 0.8 * low), 0.3 * (1 - 0.8 * high)
-                for x, y in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
-                    corner = [x * a, y * a, low]
-                    rods.append(
-                        tube([corner, [x * b, y * b, high]], rod / size_m * 1.5, segments=4)
-                    )
-                    rods.append(tube([corner, [-y * b, x * b, high]], rod / size_m, segments=4))
-                    rods.append(tube([corner, [-y * a, x * a, low]], rod / size_m, segments=4))
-            rods = [placed(mesh, scale=size_m) for mesh in rods]
-        case _:
-            sag = rng.uniform(0.05, 0.3)
-            for share in np.linspace(0, 1, int(rng.integers(6, 14))):
-                line = np.linspace(0, 1, 9)
-                dip = sag * size_m * 4 * line * (1 - line)
-                across = np.stack(
-                    [(line - 0.5) * size_m, 0 * line, share * size_m - dip * share], axis=1
-                )
-                up = [
-                    [(share - 0.5) * size_m, 0, 0],
-                    [(share - 0.5) * size_m, 0, size_m - 4 * sag * size_m * share * (1 - share)],
-                ]
-                rods += [tube(across.tolist(), rod, segments=4), tube(up, rod, segments=4)]
-    return [Part(merge(rods), metallic(rng) if rng.random() < 0.4 else varied(rng))]
+    """Returns thin structures: a bird cage, a lattice, a pylon or a net."""
+    rod = rng.uniform(0.006, 0.016)
+    makers = (_bird_cage, _lattice, _pylon, _net)
+    rods = merge(makers[rng.integers(len(makers))](rng, rod))
+    look = metallic(rng) if rng.random() < 0.4 else varied(rng)
+    return [Part(placed(rods, scale=size_m), look)]
+
+
+def _bird_cage(rng: np.random.Generator, rod: float) -> list[Mesh]:
+    rods = []
+    for turn in np.linspace(0, np.pi, int(rng.integers(5, 10)), endpoint=False):
+        bow = np.linspace(0, np.pi, 13)
+        x, z = 0.35 * np.cos(bow), np.maximum(np.sin(bow), 0) ** 0.5
+        path = np.stack([x * np.cos(turn), x * np.sin(turn), z], axis=1)
+        rods.append(tube(path, rod, segments=4))
+    for level in (0.3, 0.55, 0.8):
+        turns, reach = np.linspace(0, 2 * np.pi, 17), 0.35 * np.sqrt(1 - level**4)
+        ring = np.stack([np.cos(turns) * reach, np.sin(turns) * reach, 0 * turns + level], axis=1)
+        rods.append(tube(ring, rod, segments=4))
+    return rods
+
+
+def _lattice(rng: np.random.Generator, rod: float) -> list[Mesh]:
+    ticks = np.linspace(-0.5, 0.5, int(rng.integers(3, 6)))
+    paths = []
+    for a in ticks:
+        for b in ticks:
+            paths.append([[a, b, 0], [a, b, 1]])
+            paths.append([[a, -0.5, b + 0.5], [a, 0.5, b + 0.5]])
+            paths.append([[-0.5, a, b + 0.5], [0.5, a, b + 0.5]])
+    return [tube(np.array(path), rod, segments=4) for path in paths]
+
+
+def _pylon(rng: np.random.Generator, rod: float) -> list[Mesh]:
+    rods = []
+    for low, high in itertools.pairwise(np.linspace(0, 1, int(rng.integers(5, 9)))):
+        a, b = 0.3 * (1 - 0.8 * low), 0.3 * (1 - 0.8 * high)
+        for x, y in ((1, 1), (-1, 1), (-1, -1), (1, -1)):
+            corner = [x * a, y * a, low]
+            for end in ([x * b, y * b, high], [-y * b, x * b, high], [-y * a, x * a, low]):
+                rods.append(tube(np.array([corner, end]), rod, segments=4))
+    return rods
+
+
+def _net(rng: np.random.Generator, rod: float) -> list[Mesh]:
+    sag, rods = rng.uniform(0.05, 0.3), []
+    for share in np.linspace(0, 1, int(rng.integers(6, 14))):
+        line = np.linspace(0, 1, 9)
+        dip = 4 * sag * line * (1 - line)
+        across = np.stack([line - 0.5, 0 * line, share - dip * share], axis=1)
+        top = 1 - 4 * sag * share * (1 - share)
+        up = np.array([[share - 0.5, 0, 0], [share - 0.5, 0, top]])
+        rods += [tube(across, rod, segments=4), tube(up, rod, segments=4)]
+    return rods
 
 
 def arch(rng: np.random.Generator, width_m: float, height_m: float) -> list[Part]:

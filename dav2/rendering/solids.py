@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from dav2.rendering.mesh import Mesh
 
-Points = Sequence[Sequence[float]]
+Points = Sequence[Sequence[float]] | Float64[np.ndarray, "K axes"]
 
 
 def lathe(profile: Points, *, segments: int = 16) -> Mesh:

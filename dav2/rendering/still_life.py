@@ -77,8 +77,8 @@ def tabletop(rng: np.random.Generator, *, num_views: int) -> Scene:
         [Part(merge(backs), varied(rng, tile_m=rng.uniform(0.6, 2.5)))],
     ]
     spots: list[tuple[float, float, float]] = []
-    for _ in range(int(rng.integers(5, 15))):
-        size = rng.uniform(0.08, 0.34)
+    for _ in range(int(rng.integers(9, 24))):
+        size = rng.uniform(0.1, 0.4)
         x, y = rng.normal(size=2) * 0.28
         if (
             abs(x) > 0.7
@@ -98,7 +98,7 @@ def tabletop(rng: np.random.Generator, *, num_views: int) -> Scene:
             thing = props.figure(rng, size)
         objects.append(moved(thing, (x, y, 0.0), yaw_deg=float(rng.uniform(0, 360))))
     views = [
-        look(rng, (0, 0, 0.12), distance=(0.45, 1.3), elevation_deg=(2, 75))
+        look(rng, (0, 0, 0.12), distance=(0.35, 1.0), elevation_deg=(2, 75))
         for _ in range(num_views)
     ]
     return Scene(objects, _panels(rng, 2.6, 1.5), None, views)
@@ -165,7 +165,7 @@ def hall(rng: np.random.Generator, *, num_views: int) -> Scene:
         bulb = placed(ball(rng.uniform(0.12, 0.4)), place)
         objects.append([Part(drop, Material(hsv(0, 0, 0.15))), Part(bulb, varied(rng, tile_m=0.3))])
     views = [
-        look(rng, (rng.uniform(-0.3, 0.3) * width, rng.uniform(-0.3, 0.3) * depth, rng.uniform(0.3, height * 0.8)),
+        look(rng, tuple(rng.uniform((-0.3, -0.3, 0.1), (0.3, 0.3, 0.8)) * (width, depth, height)),
              distance=(1.2, min(4.0, 0.45 * width)), elevation_deg=(-30, 40), floor_m=0.3)
         for _ in range(num_views)
     ]  # fmt: skip

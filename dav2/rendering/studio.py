@@ -3,6 +3,7 @@
 Metres, z up; the floor's middle is the origin.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from dav2.rendering.materials import fabric, flooring, glass, masonry, metallic,
 from dav2.rendering.mesh import Mesh, box, merge, placed, quad
 from dav2.rendering.scene import Light, Material, Part, Scene, View, moved
 from dav2.rendering.solids import ball, cylinder, lathe, tube
-from dav2.rendering.textures import hsv, pattern
+from dav2.rendering.textures import Pattern, hsv, pattern
 
 FOV_DEG = 60.0
 
@@ -71,7 +72,7 @@ def _shell(rng: np.random.Generator, room: Room) -> list[list[Part]]:
     accent = paint
     if rng.random() < 0.7:
         tint = paint.colour
-        kinds = ("stripes", "dots", "patches", "weave")
+        kinds: tuple[Pattern, ...] = ("stripes", "dots", "patches", "weave")
         paper = pattern(kinds[rng.integers(4)], rng, tint, tint * rng.uniform(0.5, 0.85))
         papered = Material(paper, tile_m=rng.uniform(0.5, 1.6))
         accent = masonry(rng, tile_m=1.6) if rng.random() < 0.4 else papered
@@ -121,7 +122,7 @@ def _window(rng: np.random.Generator, room: Room, side: int) -> tuple[list[Part]
             ]
             folds = [
                 quad(a, np.subtract(b, a), (0, 0, height + 0.6))
-                for a, b in zip(wave, wave[1:], strict=False)
+                for a, b in itertools.pairwise(wave)
             ]
             parts += moved([Part(merge(folds), cloth)], (0, 0, -0.4))
     daylight = np.array([0.85, 0.95, 1.1]) * rng.uniform(5, 14)
@@ -216,7 +217,7 @@ def _furnish(rng: np.random.Generator, room: Room, objects: list[list[Part]]) ->
         furniture.rack,
         furniture.sofa,
     )
-    for _ in range(int(room.width * room.depth * 0.55) + 5):
+    for _ in range(int(room.width * room.depth * 0.9) + 8):
         at_wall = rng.random() < 0.45
         if at_wall:
             kind = against_wall[rng.integers(len(against_wall))]
@@ -254,7 +255,7 @@ def _view(rng: np.random.Generator, room: Room) -> View:
     z = rng.uniform(0.35, 0.88 * room.height)
     # Mostly across the room, so that near and far things are both in view.
     heading = np.arctan2(-y, -x) + rng.normal() * 0.6
-    pitch = np.deg2rad(np.clip(rng.normal(-8, 16), -50, 35))
+    pitch = np.deg2rad(np.clip(rng.normal(-11, 15), -50, 30))
     forward = [np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)]
     eye = np.array([x, y, z])
     return View(eye, eye + forward, float(rng.normal() * 6), FOV_DEG)

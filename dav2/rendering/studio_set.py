@@ -9,7 +9,7 @@ from dav2.rendering.layouts import write_hypersim_frame, write_hypersim_tables
 from dav2.rendering.shooting import Job, Quality, random_state, render_shots
 from dav2.rendering.studio import FOV_DEG, build_room
 
-_CANDIDATES = 12
+_CANDIDATES = 20
 _NEAREST_M = 0.3
 
 

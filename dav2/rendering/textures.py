@@ -135,14 +135,16 @@ def _bricks(rng: np.random.Generator, first: Colour, second: Colour) -> Texture:
     rows = int(rng.choice([6, 8, 10, 12]))
     value, joints = _cells(rng, rows, rows // 2, shift=0.5, joint=0.011)
     bricks = first * (0.65 + 0.6 * value[..., None])
-    return np.clip(np.where(joints[..., None] > 0, second, bricks) * _dirt(rng), 0.01, 0.9)
+    surface = np.where(joints[..., None] > 0, second, bricks) * _dirt(rng)
+    return np.asarray(np.clip(surface, 0.01, 0.9), dtype=np.float64)
 
 
 def _tiles(rng: np.random.Generator, first: Colour, second: Colour) -> Texture:
     count = int(rng.integers(2, 6))
     value, joints = _cells(rng, count, count, shift=0.0, joint=0.01)
     tiles = first * (0.88 + 0.24 * value[..., None])
-    return np.clip(np.where(joints[..., None] > 0, second, tiles) * _dirt(rng, 0.1), 0.01, 0.9)
+    surface = np.where(joints[..., None] > 0, second, tiles) * _dirt(rng, 0.1)
+    return np.asarray(np.clip(surface, 0.01, 0.9), dtype=np.float64)
 
 
 def _checks(rng: np.random.Generator, first: Colour, second: Colour) -> Texture:

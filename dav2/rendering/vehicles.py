@@ -144,7 +144,7 @@ def building(
         gable = np.array([[-x, 0, 0], [x, 0, 0], [0, 0, rise]])
         ends = [
             Mesh(
-                gable + [0, side, height],
+                gable + np.array([0, side, height]),
                 np.tile([0.0, side, 0.0], (3, 1)),
                 gable[:, [0, 2]],
                 np.array([[0, 1, 2]]),

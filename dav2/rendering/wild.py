@@ -65,6 +65,7 @@ class WildScene:
     medium: Medium
     drawn: bool = False
     """Shown in flat inks instead of path-traced light."""
+    exposure: float = 1.0
 
 
 def build_wild(rng: np.random.Generator, kind: Kind, *, num_views: int) -> WildScene:
@@ -93,7 +94,7 @@ def build_wild(rng: np.random.Generator, kind: Kind, *, num_views: int) -> WildS
             haze = Medium(horizon_colour(sky), rng.uniform(0, 0.004))
             return WildScene(landscapes.garden(rng, sky, num_views=num_views), kind, False, haze)
         case "valley":
-            haze = Medium(horizon_colour(sky), rng.uniform(0.001, 0.006))
+            haze = Medium(horizon_colour(sky), rng.uniform(0.0005, 0.004))
             return WildScene(landscapes.valley(rng, sky, num_views=num_views), kind, False, haze)
         case "yard":
             return WildScene(landscapes.yard(rng, sky, num_views=num_views), kind, False, clear)
@@ -103,11 +104,10 @@ def build_wild(rng: np.random.Generator, kind: Kind, *, num_views: int) -> WildS
         case "storm":
             return _storm(rng, num_views)
         case "seabed":
-            water = np.array([0.03, rng.uniform(0.2, 0.36), rng.uniform(0.32, 0.5)])
-            medium = Medium(water, rng.uniform(0.05, 0.16), specks=0.3)
-            return WildScene(
-                landscapes.seabed(rng, water, num_views=num_views), kind, False, medium
-            )
+            water = np.array([0.04, 0.3, 0.4]) * rng.uniform((0.3, 0.5, 0.4), (1.2, 1.2, 1.4))
+            medium = Medium(water, rng.uniform(0.04, 0.11), specks=rng.uniform(0, 0.5))
+            scene = landscapes.seabed(rng, water, num_views=num_views)
+            return WildScene(scene, kind, False, medium, exposure=0.5)
         case "drawing":
             maker = (landscapes.garden, landscapes.yard, landscapes.aerial)[rng.integers(3)]
             return WildScene(maker(rng, sky, num_views=num_views), kind, False, clear, drawn=True)
@@ -124,7 +124,7 @@ def _storm(rng: np.random.Generator, num_views: int) -> WildScene:
     mist = horizon_colour(sky)
     match weather:
         case 0:
-            medium = Medium(mist, rng.uniform(0.03, 0.1))
+            medium = Medium(mist, rng.uniform(0.02, 0.06))
         case 1:
             medium = Medium(mist * 0.8, rng.uniform(0.005, 0.02), streaks=rng.uniform(0.4, 1.0))
         case 2:

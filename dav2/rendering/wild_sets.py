@@ -4,7 +4,7 @@ Axes: H height, W width (pixels).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,6 +118,7 @@ def _photographs(job: Job, purpose: str) -> Iterator[tuple[WildScene, Photograph
             radiance = _draw(rng, loaded, view, marks)
         else:
             radiance = _light(rng, wild, (view, loaded, behind), job.quality, marks)
+            marks = replace(marks, exposure=marks.exposure * wild.exposure)
         flat = rays.reshape(-1, 3)
         depth = planar_depth(cast_rays(loaded, view, flat), flat).reshape(marks.shape_px)
         yield wild, Photograph(photographed(radiance, marks, rng), depth, marks)
@@ -170,4 +171,5 @@ def _draw(
         light=light / np.linalg.norm(light),
         paper=hsv(rng.random(), rng.uniform(0.05, 0.4), 0.95),
     )
-    return picture.reshape(height, 2, width, 2, 3).mean(axis=(1, 3), dtype=np.float32)
+    mean = picture.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+    return np.asarray(mean, dtype=np.float32)
