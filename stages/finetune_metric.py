@@ -89,6 +89,7 @@ def main(
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
+        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
 
 

@@ -96,6 +96,7 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
+        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
 
 

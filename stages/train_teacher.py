@@ -78,6 +78,7 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
+        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
 
 
@@ -92,6 +93,7 @@ def _finished(
 
     from dav2.models.checkpoints import load as load_model
     from dav2.training.fit import Fitted
+    from dav2.training.pictures import draw_validation
     from dav2.training.validation import freeze, measure
 
     torch.set_num_threads(params.num_threads)
@@ -101,11 +103,13 @@ def _finished(
             f"{path}: expected a teacher of relative depth, "
             f"got a metric one with {model.config.max_depth_m} m"
         )
-    measures = measure(model, freeze(data[1], config.validation), config.validation)
+    frozen = freeze(data[1], config.validation)
+    measures = measure(model, frozen, config.validation)
     validation = {"step": 0.0, **measures}
     check_floor(validation, params.validation.min_pair_accuracy, where=str(path))
     logger.info("%s is the teacher: nothing is trained", path)
-    return Fitted(model, [], validation, [validation]), fingerprint(sha256_of(path))
+    picture = draw_validation(model, frozen, config.validation)
+    return Fitted(model, [], validation, [validation], picture), fingerprint(sha256_of(path))
 
 
 if __name__ == "__main__":

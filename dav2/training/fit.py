@@ -1,4 +1,7 @@
-"""Trains a model from samples to weights, resuming where an interrupted training stopped."""
+"""Trains a model from samples to weights, resuming where an interrupted training stopped.
+
+Axes: H height, W width (pixels), 3 colours.
+"""
 
 import logging
 import warnings
@@ -8,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
 
@@ -16,6 +21,7 @@ from dav2.models.depth_anything import DepthAnything
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.pictures import draw_validation
 from dav2.training.progress import ProgressLine
 from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
@@ -68,6 +74,8 @@ class Fitted:
     """Measures of `model`, with the step of its weights."""
     history: list[dict[str, float]]
     """Measures of every validation."""
+    picture: UInt8[np.ndarray, "H W 3"]
+    """Some validation samples: image, target, prediction."""
 
 
 def fit(
@@ -102,7 +110,8 @@ def fit(
     torch.set_num_threads(config.num_threads)
     module = _module(model, config, frozen_encoder)
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
-    validator = Validator(freeze(held_out, config.validation), config.validation, listener=listener)
+    frozen = freeze(held_out, config.validation)
+    validator = Validator(frozen, config.validation, listener=listener)
     states = {"recorder": recorder, "validator": validator}
     checkpointer = Checkpointer(work, states, every_steps=config.checkpoint_every_steps)
     checkpointer.restore(module)
@@ -119,7 +128,9 @@ def fit(
         )
         _run(module, data, config, [recorder, validator, checkpointer, line], work)
     kept, measures = validator.final(module)
-    return Fitted(kept.cpu().eval(), recorder.rows, measures, validator.history)
+    kept = kept.cpu().eval()
+    picture = draw_validation(kept, frozen, config.validation)
+    return Fitted(kept, recorder.rows, measures, validator.history, picture)
 
 
 def _module(

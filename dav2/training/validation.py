@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dav2.data.transforms import normalise, prepare_size, resize_image, resize_map
-from dav2.metrics.depth import Protocol, align, depth_errors
+from dav2.metrics.depth import Alignment, Protocol, align, depth_errors
 from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs
 from dav2.models.depth_anything import DepthAnything
 from dav2.training.data import Batch
@@ -21,8 +21,7 @@ from dav2.training.module import DepthTraining
 from dav2.training.recording import Listener
 from dav2.training.samples import Samples, TrainingSample
 
-NUM_PAIRS = 100
-"""Of an image."""
+_NUM_PAIRS = 100
 MIN_RATIO = 1.3
 """Of the depths of a pair: below it, people too would hesitate which is closer."""
 FLOOR_FRACTION = 0.05
@@ -61,6 +60,11 @@ class ValidationConfig:
     max_depth_m: float | None
     """None: relative depth, aligned; else metres, as they stand."""
 
+    def protocol(self) -> Protocol:
+        """Returns how predictions are held against the truth."""
+        alignment: Alignment = "inverse_depth" if self.max_depth_m is None else "none"
+        return Protocol(alignment, "none", 0.0, self.max_depth_m)
+
 
 def freeze(samples: Samples, config: ValidationConfig) -> list[FrozenSample]:
     """Reads validation samples once, whole images at sides that are multiples of 14.
@@ -95,11 +99,10 @@ def measure(
         `delta1`, `abs_rel` (in depth), `abs_rel_inverse` (in inverse depth), `pair_accuracy`.
     """
     metric = config.max_depth_m is not None
-    protocol = Protocol("none" if metric else "inverse_depth", "none", 0.0, config.max_depth_m)
     sums = dict.fromkeys(_MEASURES, 0.0)
     num_right = 0
-    for sample, pred in zip(samples, _predictions(model, samples, config), strict=True):
-        aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=protocol)
+    for sample, pred in zip(samples, predict_frozen(model, samples, config), strict=True):
+        aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=config.protocol())
         errors = depth_errors(aligned.depth, sample.depth, pixels=sample.pixels)
         for name in _MEASURES:
             sums[name] += errors[name]
@@ -180,10 +183,16 @@ class Validator(Callback):
         return entry["abs_rel_inverse" if self._config.max_depth_m is None else "abs_rel"]
 
 
-def _predictions(
+def predict_frozen(
     model: DepthAnything, samples: list[FrozenSample], config: ValidationConfig
 ) -> list[Float[np.ndarray, "..."]]:
-    """Returns one map a sample; images of one size run together."""
+    """Returns one map a sample, as the model gives it; images of one size run together.
+
+    Args:
+        model: In evaluation mode.
+        samples: From `freeze`.
+        config: As given to `freeze`.
+    """
     device = next(model.parameters()).device
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, sample in enumerate(samples):
@@ -214,6 +223,6 @@ def _frozen(sample: TrainingSample, config: ValidationConfig) -> FrozenSample:
     else:
         depth = np.where(pixels, target, np.float32(1))
     pairs = sample_depth_pairs(
-        depth, pixels=pixels, num_pairs=NUM_PAIRS, min_ratio=MIN_RATIO, seed=sample.sample_id
+        depth, pixels=pixels, num_pairs=_NUM_PAIRS, min_ratio=MIN_RATIO, seed=sample.sample_id
     )
     return FrozenSample(sample.sample_id, resize_image(sample.image, size), depth, pixels, pairs)

@@ -23,6 +23,9 @@ class QuietRun:
     def log_metrics(self, metrics, *, step=0):
         pass
 
+    def log_picture(self, name, picture):
+        pass
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):

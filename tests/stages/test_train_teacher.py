@@ -30,6 +30,9 @@ class RecordedRun:
     def log_metrics(self, metrics, *, step=0):
         self.metrics |= {(name, step): value for name, value in metrics.items()}
 
+    def log_picture(self, name, picture):
+        self.picture = (name, picture.shape)
+
 
 @pytest.fixture
 def run(monkeypatch):
@@ -73,6 +76,7 @@ def test_leaves_a_relative_model_curves_and_measures(project, run):
     assert found["final"] == found["history"][-1] == metadata["validation"]
     assert set(found["final"]) == {"step", "delta1", "abs_rel", "abs_rel_inverse", "pair_accuracy"}
     assert found["num_samples"] == 2
+    assert run.picture == ("validation.png", (2 * 28 + 2, 3 * 42 + 4, 3))
     assert run.metrics[("loss", 6)] == pytest.approx(curves["loss"].iloc[-1], rel=1e-4)
     assert run.metrics[("val/delta1", 6)] == pytest.approx(found["final"]["delta1"], rel=1e-4)
 
