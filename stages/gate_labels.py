@@ -111,62 +111,50 @@ def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
     import great_expectations.expectations as gxe
 
     between, in_set = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToBeInSet
-    mostly = params.mostly
-    checks = [
-        Check(
-            "There are enough labels.",
-            "labels",
-            gxe.ExpectTableRowCountToBeBetween(min_value=params.min_labels, severity="critical"),
-        ),
-        Check(
-            "Nearly every photograph of each source got a label.",
-            "sources",
-            between(column="coverage", min_value=params.min_coverage, severity="critical"),
-        ),
-        Check(
-            "Labels are not flat.",
-            "labels",
-            in_set(
-                column="degenerate",
-                value_set=[False],
-                mostly=1 - params.max_degenerate_fraction,
-                severity="critical",
-            ),
-        ),
-        Check(
-            "Labels are not mostly zero.",
-            "labels",
-            between(
-                column="zero_fraction",
-                max_value=params.max_zero_fraction,
-                mostly=mostly,
-                severity="critical",
-            ),
-        ),
-        Check(
-            "Labels say more than that lower is closer (correlation with the row).",
-            "labels",
-            between(
-                column="ramp_correlation",
-                max_value=params.max_ramp_correlation,
-                mostly=mostly,
-                severity="warning",
-            ),
-        ),
-        Check(
-            "Labels of one source are like those of the others.",
-            "sources",
-            between(column="drift", max_value=params.max_drift, severity="warning"),
-        ),
+    enough = gxe.ExpectTableRowCountToBeBetween(min_value=params.min_labels, severity="critical")
+    flat = in_set(
+        column="degenerate",
+        value_set=[False],
+        mostly=1 - params.max_degenerate_fraction,
+        severity="critical",
+    )
+    zero = between(
+        column="zero_fraction",
+        max_value=params.max_zero_fraction,
+        mostly=params.mostly,
+        severity="critical",
+    )
+    ramp = between(
+        column="ramp_correlation",
+        max_value=params.max_ramp_correlation,
+        mostly=params.mostly,
+        severity="warning",
+    )
+    ramp_text = "Labels say more than that lower is closer (correlation with the row)."
+    return [
+        Check("There are enough labels.", "labels", enough),
+        Check("Labels are not flat.", "labels", flat),
+        Check("Labels are not mostly zero.", "labels", zero),
+        Check(ramp_text, "labels", ramp),
+        *_source_checks(params, has_flips=bool(rows["flip_inconsistency"].notna().any())),
     ]
-    if rows["flip_inconsistency"].notna().any():
-        expectation = between(
-            column="flip_inconsistency",
-            max_value=params.max_flip_inconsistency,
-            severity="warning",
-        )
-        checks.append(Check("A mirrored image gets a mirrored label.", "sources", expectation))
-    return checks
+
+
+def _source_checks(params: GateLabelsParams, *, has_flips: bool) -> list[Check]:
+    import great_expectations.expectations as gxe
+
+    between = gxe.ExpectColumnValuesToBeBetween
+    coverage = between(column="coverage", min_value=params.min_coverage, severity="critical")
+    drift = between(column="drift", max_value=params.max_drift, severity="warning")
+    flip = between(
+        column="flip_inconsistency", max_value=params.max_flip_inconsistency, severity="warning"
+    )
+    checks = [
+        Check("Nearly every photograph of each source got a label.", "sources", coverage),
+        Check("Labels of one source are like those of the others.", "sources", drift),
+        Check("A mirrored image gets a mirrored label.", "sources", flip),
+    ]
+    return checks if has_flips else checks[:2]
 
 
 if __name__ == "__main__":

@@ -113,7 +113,8 @@ def comparisons(
                 expectation = gxe.ExpectColumnMeanToBeBetween(
                     column=column, severity=rule.severity, **{side: limit, strictly: True}
                 )
-                says = f"{name} is {rule.better} than {best or 'its rivals'} in {measure}."
+                rival = best.replace("_", " ") or "its rivals"
+                says = f"{name} beats {rival} in {measure}; {rule.better} is better."
                 checks.append(Check(says, "models", expectation))
     return pd.DataFrame([row]).astype(dict.fromkeys(list(row)[1:], float)), checks
 

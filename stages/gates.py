@@ -262,5 +262,9 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0 }
 th, td { border: 1px solid #8886; padding: .3rem .6rem; text-align: left; vertical-align: top }
 nav ul, .breadcrumb { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .8rem }
 .badge { background: #8883; border-radius: .3rem; padding: 0 .3rem }
+.fa-check-circle::before { content: "holds"; color: #1a7f4b }
+.fa-times::before { content: "fails"; color: #b3261e }
+.fa-exclamation-triangle::before { content: "error"; color: #b3261e }
+footer { display: none }
 </style>
 """

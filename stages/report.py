@@ -103,46 +103,64 @@ def gather(
     options = PictureOptions(params.picture_side_px, params.jpeg_quality)
     evaluated, missing = read_models(reports / "evaluation", matrix)
     verdicts = read_verdicts(reports / "gates", FAILED_GATES if partial else None)
-    relative = [model for model in evaluated if is_relative(model)]
-    unseen = _unseen(sources)
-    trainings = [*matrix.models]
-    charts = training_charts(reports / "training", trainings)
-    missing += [f"training of {name}" for name in trainings if name not in _names(charts)]
+    charts = training_charts(reports / "training", matrix.models)
     listed = source_rows(data / "ingest", sources)
-    missing += [f"ingest of {row['name']}" for row in listed if row["summary"] is None]
-    gated = data / "gated" / "evaluation.parquet"
     labels = label_facts(data / "training" / "pseudo")
-    if labels is None:
-        missing.append("pseudo-labels")
-    if not gated.is_file():
-        missing.append("gated evaluation samples")
-    dense = dense_sources(relative)
-    has_results = bool(relative) and gated.is_file()
+    gated = data / "gated" / "evaluation.parquet"
+    missing += _missing(matrix, charts, listed)
+    missing += [] if labels else ["pseudo-labels"]
+    missing += [] if gated.is_file() else ["gated evaluation samples"]
     content = {
-        "findings": [
-            *summarise(relative, dense, unseen=[name for name in dense if name in unseen]),
-            *gate_findings(verdicts),
-        ],
         "graph": graph_chart("Stages of the pipeline", read_graph(), states=_states(verdicts)),
         "sources": [_with_examples(row, params, options) for row in listed],
         "roles": role_rows(data),
         "labels": labels,
         "label_examples": _label_examples(data / "training" / "pseudo", labels, params, options),
         "trainings": charts,
-        "results": result_sections(evaluated, read_manifest(gated), unseen) if has_results else [],
-        "scenarios": scenario_table(evaluated),
-        "metric": metric_sections(evaluated),
-        "comparisons": comparisons(
-            reports / "evaluation", gated, _shown(relative, matrix), locations(), options=options
-        )
-        if has_results
-        else [],
         "verdicts": verdicts,
         "models": model_facts(models, matrix),
         "provenance": provenance(data, models, matrix, sources),
         "scale": _scale(),
+        **_judged(evaluated, verdicts, sources),
+        "results": [],
+        "comparisons": [],
     }
+    if evaluated and gated.is_file():
+        unseen = _unseen(sources)
+        content["results"] = result_sections(evaluated, read_manifest(gated), unseen)
+        content["comparisons"] = comparisons(
+            reports / "evaluation",
+            gated,
+            _shown(evaluated, matrix),
+            locations(),
+            first=unseen,
+            options=options,
+        )
     return content, missing
+
+
+def _judged(
+    evaluated: Sequence[Model],
+    verdicts: Sequence[dict[str, Any]],
+    sources: Mapping[str, SourceParams],
+) -> dict[str, Any]:
+    """Returns the summary and the tables that need no sample."""
+    relative = [model for model in evaluated if is_relative(model)]
+    dense = dense_sources(relative)
+    unseen = [name for name in dense if name in _unseen(sources)]
+    return {
+        "findings": [*summarise(relative, dense, unseen=unseen), *gate_findings(verdicts)],
+        "scenarios": scenario_table(evaluated),
+        "metric": metric_sections(evaluated),
+    }
+
+
+def _missing(
+    matrix: MatrixParams, charts: Sequence[Mapping[str, Any]], listed: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    trained = {chart["name"] for chart in charts}
+    untrained = [f"training of {name}" for name in matrix.models if name not in trained]
+    return untrained + [f"ingest of {row['name']}" for row in listed if row["summary"] is None]
 
 
 def _with_examples(
@@ -191,10 +209,6 @@ def _states(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         name = f"gate_{verdict['gate']}"
         states[name] = max(state, states.get(name, ""), key=("", "pass", "warn", "fail").index)
     return states
-
-
-def _names(charts: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {chart["name"] for chart in charts}
 
 
 def _scale() -> str:

@@ -3,7 +3,7 @@
 Axes: H height, W width (pixels).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ def comparisons(
     models: Sequence[Model],
     sources: Mapping[str, SourceLocation],
     *,
+    first: Collection[str],
     options: PictureOptions,
 ) -> list[dict[str, Any]]:
     """Returns, for each source, image, truth and predictions of the best, a middle and the worst.
@@ -102,8 +103,9 @@ def comparisons(
     Args:
         evaluation: Folder with a folder a model.
         manifest_path: Gated manifest of the evaluation samples.
-        models: What to show, left to right; the first is not what is ranked by if there are more.
+        models: What to show, left to right.
         sources: Where samples lie.
+        first: Sources that come before the others.
         options: Of the pictures.
     """
     shared = set.intersection(*(set(model.pictures) for model in models)) if models else set()
@@ -123,7 +125,7 @@ def comparisons(
             sample = reader.read(int(chosen.index[chosen["sample_id"] == name][0]))
             items.append(_item(title, sample, models, evaluation, options))
         found.append({"source": str(source), "judge": judge.label, "samples": items})
-    return found
+    return sorted(found, key=lambda group: (group["source"] not in first, group["source"]))
 
 
 def _item(

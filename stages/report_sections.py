@@ -119,7 +119,8 @@ def result_sections(
     """Returns tables and charts of relative depth, one section for each source with depth."""
     relative = [model for model in models if is_relative(model)]
     sections = []
-    for source in dense_sources(relative):
+    # What the models never saw comes first: it answers the question of the page.
+    for source in sorted(dense_sources(relative), key=lambda name: (name not in unseen, name)):
         counts = [model.value(source, "num_images") or 0 for model in relative]
         charts = [
             {

@@ -162,5 +162,7 @@ def _text(model: Model, source: str, measure: Measure) -> str:
 
 def _signed(found: tuple[float, float, float], measure: Measure) -> str:
     factor, digits = (100, 1) if measure.percent else (1, 3)
-    mean, low, high = (f"{factor * value:+.{digits}f}" for value in found)
-    return f"{mean}, between {low} and {high}"
+    mean, low, high = (
+        f"{factor * value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") for value in found
+    )
+    return f"difference {mean}, interval {low} to {high}"

@@ -63,9 +63,12 @@ def test_models_better_than_all_rivals_pass(project):
     assert verdict["success"] is True
     assert verdict["num_warnings"] == 0
     texts = [(found["says"], found["limit"]) for found in verdict["expectations"]]
-    assert texts[0] == ("teacher is higher than ramp in wild/pair_accuracy.", "more than 0.55")
+    assert texts[0] == (
+        "teacher beats ramp in wild/pair_accuracy; higher is better.",
+        "more than 0.55",
+    )
     assert texts[3] == (
-        "student-vits-pseudo is lower than control in wild/abs_rel.",
+        "student-vits-pseudo beats control in wild/abs_rel; lower is better.",
         "less than 0.25",
     )
 
