@@ -42,7 +42,13 @@ if order.exists() and order.read_text() == "hang":
     child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     (here / "hanging").write_text(str(child.pid))
     time.sleep(300)
-time.sleep(0.5)
+if order.exists() and order.read_text() == "meet":  # only side by side can both go on
+    (here / f"{name}.here").touch()
+    patience_s = time.monotonic() + 60
+    while len(list(here.glob("*.here"))) < 2:
+        if time.monotonic() > patience_s:
+            sys.exit(f"{name}: expected company, got none")
+        time.sleep(0.05)
 verdict = {"gate": "join", "verdict": "", "success": True, "expectations": [
     {"says": "it is so", "severity": "warning", "limit": "1", "seen": "2", "success": False}]}
 match name:
