@@ -18,19 +18,16 @@ from stages.report_graph import read_graph
 from stages.report_pictures import colours
 from stages.report_results import Model, is_relative, read_models
 from stages.report_sections import (
-    dense_sources,
     label_facts,
-    metric_sections,
     model_facts,
     provenance,
     read_verdicts,
-    result_sections,
     role_rows,
-    scenario_table,
     source_rows,
     training_charts,
 )
 from stages.report_summary import gate_findings, summarise
+from stages.report_tables import dense_sources, metric_sections, result_sections, scenario_table
 from stages.sources import SourceParams, load_sources, locations
 from stages.tracking import recorded
 

@@ -1,15 +1,13 @@
-"""Reads evaluations and compares models with baselines and with each other."""
+"""Reads the evaluations of models and baselines, and says what their measures mean."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from dav2.metrics.bootstrap import bootstrap_interval
 from stages.matrix import MatrixParams
 
 BASELINES = ("constant", "ramp", "row_mean", "pixel_mean")
@@ -118,82 +116,6 @@ def read_models(evaluation: Path, matrix: MatrixParams) -> tuple[list[Model], li
 def is_relative(model: Model) -> bool:
     """Returns whether a model stands in the tables of relative depth."""
     return not model.name.startswith("metric-")
-
-
-def table(
-    models: Sequence[Model], source: str, measures: Sequence[Measure], protocol: str = "relative"
-) -> dict[str, Any]:
-    """Returns a table of one source: columns, and rows with marked cells.
-
-    The best value among the models that look at the image is marked, and so is each that a trivial
-    baseline equals or beats, with that baseline's name.
-    """
-    known = [m for m in measures if any(_has(model, source, m, protocol) for model in models)]
-    rows = []
-    for model in models:
-        if not any(_has(model, source, measure, protocol) for measure in known):
-            continue
-        cells = [_cell(model, models, source, measure, protocol) for measure in known]
-        rows.append({"label": model.label, "tone": model.tone, "cells": cells})
-    return {"columns": known, "rows": rows}
-
-
-def difference(
-    one: Model, other: Model, source: str, key: str
-) -> tuple[float, float, float] | None:
-    """Returns the mean difference of two models over the same images, and its 95 % interval.
-
-    None where they have no image in common.
-    """
-    values = [
-        model.per_image[
-            (model.per_image["protocol"] == "relative") & (model.per_image["source"] == source)
-        ].set_index("sample_id")[key]
-        for model in (one, other)
-    ]
-    paired = (values[0] - values[1]).dropna().to_numpy(dtype=np.float64)
-    if not paired.size:
-        return None
-    low, high = bootstrap_interval(paired, np.ones_like(paired), num_resamples=2000)
-    return float(paired.mean()), low, high
-
-
-def _cell(
-    model: Model, models: Sequence[Model], source: str, measure: Measure, protocol: str
-) -> dict[str, Any]:
-    value = model.value(source, measure.key, protocol)
-    if value is None:
-        return {"text": "", "best": False, "beaten_by": "", "interval": ""}
-    looking = [entry for entry in models if entry.tone != "trivial"]
-    values = [v for m in looking if (v := m.value(source, measure.key, protocol)) is not None]
-    best = bool(values) and not any(measure.beats(other, value) for other in values)
-    trivial = "" if model.tone == "trivial" else beaten_by(model, models, source, measure, protocol)
-    ends = model.interval(source, measure.key, protocol)
-    return {
-        "text": measure.text(value),
-        "best": best and model in looking,
-        "beaten_by": trivial,
-        "interval": "" if ends is None else f"{measure.text(ends[0])} to {measure.text(ends[1])}",
-    }
-
-
-def beaten_by(
-    model: Model, models: Sequence[Model], source: str, measure: Measure, protocol: str = "relative"
-) -> str:
-    """Returns the best trivial baseline that a model does not beat; empty if it beats all."""
-    least = model.value(source, measure.key, protocol)
-    best = ""
-    for other in models:
-        rival = other.value(source, measure.key, protocol)
-        if other.tone != "trivial" or least is None or rival is None:
-            continue
-        if not measure.beats(least, rival):
-            least, best = rival, other.label
-    return best
-
-
-def _has(model: Model, source: str, measure: Measure, protocol: str) -> bool:
-    return model.value(source, measure.key, protocol) is not None
 
 
 def _label(name: str, matrix: MatrixParams) -> str:

@@ -4,17 +4,14 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from dav2.data.manifest import read_manifest
 from stages.digests import locked_outputs
 from stages.matrix import MatrixParams
-from stages.report_charts import Dot, Line, dot_chart, line_chart
-from stages.report_results import MEASURES, METRIC_MEASURES, Model, is_relative, table
+from stages.report_charts import Line, line_chart
 from stages.sources import ROLES, SourceParams
 
 
@@ -113,103 +110,6 @@ def training_charts(training: Path, names: Sequence[str]) -> list[dict[str, Any]
     return charts
 
 
-def result_sections(
-    models: Sequence[Model], manifest: pd.DataFrame, unseen: Collection[str]
-) -> list[dict[str, Any]]:
-    """Returns tables and charts of relative depth, one section for each source with depth."""
-    relative = [model for model in models if is_relative(model)]
-    sections = []
-    # What the models never saw comes first: it answers the question of the page.
-    for source in sorted(dense_sources(relative), key=lambda name: (name not in unseen, name)):
-        counts = [model.value(source, "num_images") or 0 for model in relative]
-        charts = [
-            {
-                "title": measure.title,
-                "better": "higher" if measure.higher_is_better else "lower",
-                "svg": dot_chart(
-                    f"{measure.title} on {source}",
-                    _dots(relative, source, measure.key),
-                    percent=measure.percent,
-                ),
-            }
-            for measure in MEASURES
-            if measure.key in ("pair_accuracy", "abs_rel_inverse")
-        ]
-        sections.append(
-            {
-                "source": source,
-                "is_unseen": source in unseen,
-                "num_images": int(max(counts, default=0)),
-                "table": table(relative, source, MEASURES),
-                "charts": charts,
-                "dataset": ", ".join(
-                    sorted(set(manifest[manifest["source"] == source]["dataset"]))
-                ),
-            }
-        )
-    return sections
-
-
-def metric_sections(models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Returns tables of metric depth, one for each source that a metric model was judged on."""
-    sources = sorted(
-        {
-            source
-            for model in models
-            if not is_relative(model)
-            for source in model.metrics.get("metric", {})
-            if source != "average"
-        }
-    )
-    sections = []
-    for source in sources:
-        judged = [m for m in models if source in m.metrics.get("metric", {})]
-        found = table(judged, source, METRIC_MEASURES, "metric")
-        sections.append({"source": source, "table": found})
-    return sections
-
-
-def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
-    """Returns the accuracy on annotated pairs by scenario, with the number of pairs."""
-    scored = [model for model in models if is_relative(model) and "da2k" in model.metrics]
-    if not scored:
-        return None
-    names = sorted({name for model in scored for name in model.metrics["da2k"]})
-    names = [name for name in names if name not in ("all", "balanced")]
-    counts = scored[0].pairs.groupby("scenario").size().to_dict()
-    best = {
-        name: max(m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone != "trivial")
-        for name in (*names, "all", "balanced")
-        if any(m.tone != "trivial" for m in scored)
-    }
-    rows = [
-        {
-            "label": model.label,
-            "tone": model.tone,
-            "cells": [
-                {
-                    "value": value,
-                    "best": model.tone != "trivial" and value == best.get(name),
-                    "text": f"{100 * value:.1f}",
-                }
-                for name in (*names, "all", "balanced")
-                for value in [model.metrics["da2k"].get(name, 0.0)]
-            ],
-        }
-        for model in scored
-    ]
-    columns = [{"name": name.replace("_", " "), "count": counts.get(name)} for name in names]
-    total = {"count": int(sum(counts.values()))}
-    columns += [{"name": "all pairs", **total}, {"name": "balanced", "count": None}]
-    return {"columns": columns, "rows": rows}
-
-
-def dense_sources(models: Sequence[Model]) -> list[str]:
-    """Returns the evaluation sources with depth maps that some model was judged on."""
-    reserved = ("average", "da2k", "intervals", "metric")
-    return sorted({key for model in models for key in model.metrics if key not in reserved})
-
-
 def model_facts(models: Path, matrix: MatrixParams) -> list[dict[str, Any]]:
     """Returns encoder, parameters and size of every model file, read from its header alone."""
     facts = []
@@ -254,14 +154,6 @@ def provenance(
         }
         for path in dict.fromkeys(wanted)
         if path in locked
-    ]
-
-
-def _dots(models: Sequence[Model], source: str, key: str) -> list[Dot]:
-    return [
-        Dot(model.label, model.tone, value, model.interval(source, key))
-        for model in models
-        if (value := model.value(source, key)) is not None
     ]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report_results import BASELINES, MEASURES, Measure, Model, beaten_by, difference
+from stages.report_results import BASELINES, MEASURES, Measure, Model
+from stages.report_tables import beaten_by, difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from dav2.data.shards import INDEX_SCHEMA, ShardWriter, write_index
 from dav2.labeling.codec import encode_label
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
 from stages.report import main
-from stages.report_results import MEASURES, beaten_by, difference, read_models
+from stages.report_results import MEASURES, read_models
 from stages.report_summary import gate_findings, summarise
+from stages.report_tables import beaten_by, difference
 
 HEIGHT, WIDTH = 30, 40
 ARGUMENTS = (Path("reports/index.html"), Path("data"), Path("reports"), Path("models"))
