@@ -148,10 +148,12 @@ def _ground(rng: np.random.Generator, course: Course, *, wet: bool) -> list[list
         course.follow([Part(_strip(-road, road, 0.0), finish)]),
         course.follow([Part(merge(walks), slabs)]),
         course.follow([Part(merge(paint), Material(hsv(0.1, 0.04, 0.88)))]),
-        course.follow([Part(_strip(-120, -walk, 0.05), lawn), Part(_strip(walk, 120, 0.05), lawn)]),
+        course.follow(
+            [Part(_strip(-120.0, -walk, 0.05), lawn), Part(_strip(walk, 120.0, 0.05), lawn)]
+        ),
     ]
     hill = hsv(rng.uniform(0.2, 0.45), rng.uniform(0.15, 0.4), rng.uniform(0.3, 0.5))
-    distant = Material(pattern("patches", rng, hill, hill * 0.6), tile_m=40)
+    distant = Material(pattern("patches", rng, hill, hill * 0.6), tile_m=40.0)
     hills = []
     for _ in range(int(rng.integers(2, 8))):
         size = (rng.uniform(90, 260), rng.uniform(60, 120), rng.uniform(20, 90))

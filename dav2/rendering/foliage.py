@@ -77,7 +77,7 @@ def bush(rng: np.random.Generator, size_m: float) -> list[Part]:
     centres = direction * size_m * 0.5 * rng.uniform(0.6, 1, (num_leaves, 1))
     centres[:, 2] = np.abs(centres[:, 2]) * rng.uniform(0.8, 1.6)
     green = leafage(rng)
-    heart = rounded([size_m * 0.8, size_m * 0.8, size_m * 0.6], squareness=1, segments=10)
+    heart = rounded([size_m * 0.8, size_m * 0.8, size_m * 0.6], squareness=1.0, segments=10)
     return [
         Part(_leaves(rng, centres, size_m * 0.07), green),
         Part(heart, Material(hsv(0.3, 0.6, 0.2))),

@@ -70,7 +70,7 @@ def sofa(rng: np.random.Generator) -> list[Part]:
         cushion = placed(
             rounded((0.4, 0.14, 0.4), squareness=0.6),
             (x, depth / 2 - 0.3, 0.45),
-            roll_deg=-15,
+            roll_deg=-15.0,
             yaw_deg=float(rng.uniform(-20, 20)),
         )
         parts.append(Part(cushion, fabric(rng, vivid=0.9)))

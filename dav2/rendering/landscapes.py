@@ -223,10 +223,16 @@ def aerial(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
         paths.append(tube(np.concatenate([flat, height], axis=1).tolist(), 2.2, segments=8))
     objects.append([Part(merge(paths), Material(hsv(0.1, 0.1, rng.uniform(0.3, 0.8))))])
     views = [
-        look(rng, (*rng.uniform(-30, 30, 2), 5.0), distance=(45, 130), elevation_deg=(28, 90),
-             roll_deg=25.0, fov_deg=(40, 80))
+        look(
+            rng,
+            (*rng.uniform(-30, 30, 2), 5.0),
+            distance=(45.0, 130.0),
+            elevation_deg=(28.0, 90.0),
+            roll_deg=25.0,
+            fov_deg=(40.0, 80.0),
+        )
         for _ in range(num_views)
-    ]  # fmt: skip
+    ]
     return Scene(objects, [], sky, views)
 
 
@@ -234,7 +240,8 @@ def seabed(rng: np.random.Generator, water: Colour, *, num_views: int) -> Scene:
     """Returns rocks, corals, weeds and fish under water of a given colour."""
     ground = Ground(rng, 40.0, rng.uniform(1.5, 5))
     sand = hsv(0.11, rng.uniform(0.2, 0.5), rng.uniform(0.6, 0.85))
-    objects = [[Part(ground.mesh(), Material(pattern("speckle", rng, sand, sand * 0.5), tile_m=3))]]
+    grains = Material(pattern("speckle", rng, sand, sand * 0.5), tile_m=3.0)
+    objects = [[Part(ground.mesh(), grains)]]
     for _ in range(int(rng.integers(35, 60))):
         x, y = rng.normal(size=2) * 4
         place = (x, y, ground.at(x, y) - 0.05)

@@ -5,11 +5,12 @@ Axes: V vertices, F faces, N pieces. Lengths in metres, z up.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Num
 
-Vector = Sequence[float] | Float64[np.ndarray, "3"]
+Vector = Sequence[SupportsFloat] | Num[np.ndarray, "3"]
 
 
 @dataclass(frozen=True, slots=True)

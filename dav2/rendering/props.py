@@ -80,7 +80,7 @@ def hut(rng: np.random.Generator, size_m: float) -> list[Part]:
     else:
         body = box((0.9 * size_m, 0.9 * size_m, 0.7 * size_m))
         top = placed(
-            lathe([(0.78 * size_m, 0.66 * size_m), (0, 1.2 * size_m)], segments=4), yaw_deg=45
+            lathe([(0.78 * size_m, 0.66 * size_m), (0, 1.2 * size_m)], segments=4), yaw_deg=45.0
         )
         front = 0.45 * size_m
     door = box((0.22 * size_m, 0.04 * size_m, 0.45 * size_m), (0, -front, 0))

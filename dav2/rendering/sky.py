@@ -26,27 +26,57 @@ def make_sky(daytime: Daytime, rng: np.random.Generator) -> Sky:
     match daytime:
         case "clear":
             colours = np.array([0.16, 0.34, 0.85]), np.array([0.6, 0.8, 1.05])
-            return _sky(rng, colours, cover=0.15, cloud=white * 1.1, height=(25, 65),
-                        sun=np.array([3.4, 3.1, 2.7]))  # fmt: skip
+            return _sky(
+                rng,
+                colours,
+                cover=0.15,
+                cloud=white * 1.1,
+                height=(25.0, 65.0),
+                sun=np.array([3.4, 3.1, 2.7]),
+            )
         case "cloudy":
             colours = np.array([0.2, 0.36, 0.75]), np.array([0.65, 0.78, 0.95])
-            return _sky(rng, colours, cover=rng.uniform(0.4, 0.65), cloud=white * 1.1,
-                        height=(25, 60), sun=np.array([2.6, 2.4, 2.1]))  # fmt: skip
+            return _sky(
+                rng,
+                colours,
+                cover=rng.uniform(0.4, 0.65),
+                cloud=white * 1.1,
+                height=(25.0, 60.0),
+                sun=np.array([2.6, 2.4, 2.1]),
+            )
         case "overcast":
             colours = np.array([0.55, 0.58, 0.62]), np.array([0.85, 0.87, 0.9])
             return _sky(rng, colours, cover=1.0, cloud=white * 0.62, height=None, sun=None)
         case "morning":
             colours = np.array([0.3, 0.42, 0.72]), np.array([1.05, 0.92, 0.78])
-            return _sky(rng, colours, cover=0.3, cloud=np.array([1.1, 1.0, 0.9]), height=(10, 25),
-                        sun=np.array([3.0, 2.4, 1.7]))  # fmt: skip
+            return _sky(
+                rng,
+                colours,
+                cover=0.3,
+                cloud=np.array([1.1, 1.0, 0.9]),
+                height=(10.0, 25.0),
+                sun=np.array([3.0, 2.4, 1.7]),
+            )
         case "sunset":
             colours = np.array([0.2, 0.22, 0.45]), np.array([1.25, 0.6, 0.28])
-            return _sky(rng, colours, cover=0.45, cloud=np.array([1.0, 0.5, 0.4]), height=(4, 12),
-                        sun=np.array([2.6, 1.4, 0.6]))  # fmt: skip
+            return _sky(
+                rng,
+                colours,
+                cover=0.45,
+                cloud=np.array([1.0, 0.5, 0.4]),
+                height=(4.0, 12.0),
+                sun=np.array([2.6, 1.4, 0.6]),
+            )
         case "night":
             colours = np.array([0.004, 0.008, 0.03]), np.array([0.03, 0.04, 0.08])
-            return _sky(rng, colours, cover=0.3, cloud=np.array([0.03, 0.03, 0.05]),
-                        height=(30, 60), sun=np.array([0.05, 0.06, 0.1]))  # fmt: skip
+            return _sky(
+                rng,
+                colours,
+                cover=0.3,
+                cloud=np.array([0.03, 0.03, 0.05]),
+                height=(30.0, 60.0),
+                sun=np.array([0.05, 0.06, 0.1]),
+            )
         case _:
             assert_never(daytime)
 

@@ -4,13 +4,14 @@ Axes: V vertices, K points of a profile or path, A around, R rows, C columns. Me
 """
 
 from collections.abc import Sequence
+from typing import SupportsFloat
 
 import numpy as np
 from jaxtyping import Float64
 
 from dav2.rendering.mesh import Mesh
 
-Points = Sequence[Sequence[float]] | Float64[np.ndarray, "K axes"]
+Points = Sequence[Sequence[SupportsFloat]] | Float64[np.ndarray, "K axes"]
 
 
 def lathe(profile: Points, *, segments: int = 16) -> Mesh:
@@ -77,7 +78,7 @@ def tube(
     return _grid(grid, np.stack(np.broadcast_arrays(angle * radius, along[:, None]), axis=-1))
 
 
-def rounded(size: Sequence[float], *, squareness: float = 0.5, segments: int = 16) -> Mesh:
+def rounded(size: Sequence[SupportsFloat], *, squareness: float = 0.5, segments: int = 16) -> Mesh:
     """Returns a superellipsoid on the ground.
 
     Args:
@@ -135,7 +136,7 @@ def _grid(points: Float64[np.ndarray, "R C 3"], uv: Float64[np.ndarray, "R C 2"]
     faces = np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
     flat = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
     cross = np.cross(flat[faces[:, 1]] - flat[faces[:, 0]], flat[faces[:, 2]] - flat[faces[:, 0]])
-    faces = faces[np.linalg.norm(cross, axis=1) > 1e-14]
+    faces = faces[np.linalg.norm(cross, axis=1) > 1e-10]
     return Mesh(
         vertices=flat,
         normals=_smooth_normals(points),

@@ -98,7 +98,7 @@ def tabletop(rng: np.random.Generator, *, num_views: int) -> Scene:
             thing = props.figure(rng, size)
         objects.append(moved(thing, (x, y, 0.0), yaw_deg=float(rng.uniform(0, 360))))
     views = [
-        look(rng, (0, 0, 0.12), distance=(0.35, 1.0), elevation_deg=(2, 75))
+        look(rng, (0.0, 0.0, 0.12), distance=(0.35, 1.0), elevation_deg=(2.0, 75.0))
         for _ in range(num_views)
     ]
     return Scene(objects, _panels(rng, 2.6, 1.5), None, views)
@@ -163,10 +163,12 @@ def hall(rng: np.random.Generator, *, num_views: int) -> Scene:
         )
         drop = placed(cylinder(0.012, height - place[2], segments=5), place)
         bulb = placed(ball(rng.uniform(0.12, 0.4)), place)
-        objects.append([Part(drop, Material(hsv(0, 0, 0.15))), Part(bulb, varied(rng, tile_m=0.3))])
+        objects.append(
+            [Part(drop, Material(hsv(0.0, 0.0, 0.15))), Part(bulb, varied(rng, tile_m=0.3))]
+        )
     views = [
         look(rng, tuple(rng.uniform((-0.3, -0.3, 0.1), (0.3, 0.3, 0.8)) * (width, depth, height)),
-             distance=(1.2, min(4.0, 0.45 * width)), elevation_deg=(-30, 40), floor_m=0.3)
+             distance=(1.2, min(4.0, 0.45 * width)), elevation_deg=(-30.0, 40.0), floor_m=0.3)
         for _ in range(num_views)
     ]  # fmt: skip
     return Scene(objects, _panels(rng, height - 0.02, width * 0.35), None, views)
@@ -211,7 +213,7 @@ def glasshouse(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
     low = 0.05
     views = [
         look(rng, (*rng.uniform(-0.6, 0.6, 2), rng.uniform(0.2, 1.2)), distance=(1.2, 2.4),
-             elevation_deg=(-10, 60), floor_m=low)
+             elevation_deg=(-10.0, 60.0), floor_m=low)
         for _ in range(num_views)
     ]  # fmt: skip
     return Scene(objects, lights, above, views)
@@ -232,7 +234,7 @@ def lattice(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
         objects.append(moved(bare, (*rng.uniform(-1.5, 1.5, 2), 0.0)))
     views = [
         look(rng, (*rng.uniform(-0.7, 0.7, 2), rng.uniform(0.3, 1.3)), distance=(0.9, 2.4),
-             elevation_deg=(-15, 55))
+             elevation_deg=(-15.0, 55.0))
         for _ in range(num_views)
     ]  # fmt: skip
     return Scene(objects, lights, above, views)

@@ -153,7 +153,7 @@ def _lamps(rng: np.random.Generator, room: Room, objects: list[list[Part]]) -> l
         cable = tube([[0, 0, 0.2], [0, 0, drop]], 0.006)
         objects.append(
             moved(
-                [Part(shade, painted(rng, vivid=0.9)), Part(cable, Material(hsv(0, 0, 0.1)))],
+                [Part(shade, painted(rng, vivid=0.9)), Part(cable, Material(hsv(0.0, 0.0, 0.1)))],
                 (x, y, hook),
             )
         )

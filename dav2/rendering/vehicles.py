@@ -40,10 +40,10 @@ def car(rng: np.random.Generator) -> list[Part]:
     for x in (-1, 1):
         for y in (-0.31, 0.31):
             place = (x * (width / 2 - 0.1) - 0.11, y * length, 0.33)
-            wheels.append(placed(cylinder(0.33, 0.22, segments=14), place, pitch_deg=90))
+            wheels.append(placed(cylinder(0.33, 0.22, segments=14), place, pitch_deg=90.0))
             hubs.append(
                 placed(
-                    cylinder(0.18, 0.24, segments=10), (place[0] - 0.01, *place[1:]), pitch_deg=90
+                    cylinder(0.18, 0.24, segments=10), (place[0] - 0.01, *place[1:]), pitch_deg=90.0
                 )
             )
     parts += [Part(merge(wheels), RUBBER), Part(merge(hubs), metallic(rng))]
@@ -62,7 +62,7 @@ def lamp_post(rng: np.random.Generator) -> list[Part]:
     pole = tube([[0, 0, 0], [0, 0, height * 0.9]], 0.09, end_radius=0.05)
     arm = tube([[0, 0, height * 0.9], [reach * 0.3, 0, height], [reach, 0, height]], 0.04)
     head = box((0.6, 0.2, 0.1), (reach, 0, height - 0.06))
-    return [Part(merge([pole, arm]), metallic(rng)), Part(head, Material(hsv(0, 0, 0.4)))]
+    return [Part(merge([pole, arm]), metallic(rng)), Part(head, Material(hsv(0.0, 0.0, 0.4)))]
 
 
 def sign(rng: np.random.Generator) -> list[Part]:
@@ -76,13 +76,15 @@ def sign(rng: np.random.Generator) -> list[Part]:
             lens = placed(
                 cylinder(0.09, 0.06, segments=10),
                 (0, -0.22, height - 0.7 + 0.26 * index),
-                roll_deg=90,
+                roll_deg=90.0,
             )
             parts.append(Part(lens, Material(hsv(hue, 0.95, rng.uniform(0.3, 0.95)), "plastic")))
     elif draw < 0.65:
         rim, face = hsv(rng.choice([0.0, 0.6]), 0.9, 0.75), hsv(0.1, 0.05, 0.9)
         for radius, off, colour in ((0.32, 0.05, rim), (0.24, 0.07, face)):
-            disc = placed(cylinder(radius, 0.02, segments=18), (0, -off, height - 0.3), roll_deg=90)
+            disc = placed(
+                cylinder(radius, 0.02, segments=18), (0, -off, height - 0.3), roll_deg=90.0
+            )
             parts.append(Part(disc, Material(colour)))
     else:
         board = hsv(rng.choice([0.35, 0.6, 0.12]), 0.8, 0.6)
@@ -131,7 +133,7 @@ def building(
     look = pattern("facade", rng, wall, hsv(0.1, 0.1, rng.uniform(0.3, 0.9)))
     storey = rng.uniform(2.7, 3.4)
     height = storey * max(1, round(height_m / storey))
-    parts = [Part(box((depth_m, width_m, height)), Material(look, tile_m=2 * storey))]
+    parts = [Part(box((depth_m, width_m, height)), Material(look, tile_m=2.0 * storey))]
     tiles = hsv(rng.choice([0.02, 0.05, 0.6]), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.5))
     roof = Material(pattern("tiles", rng, tiles, tiles * 0.5), tile_m=2.0)
     x, y, rise = depth_m / 2 + 0.3, width_m / 2 + 0.3, rng.uniform(1.2, 3.0)

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,8 +52,11 @@ def run_jobs(
                 call(entry)
                 bar.update()
         elif waiting:
-            with get_context("spawn").Pool(num_workers, initializer=_one_thread) as pool:
-                for _ in pool.imap_unordered(call, waiting):
+            with ProcessPoolExecutor(
+                num_workers, mp_context=get_context("spawn"), initializer=_begin
+            ) as pool:
+                for future in _as_completed(pool, call, waiting):
+                    future.result()
                     bar.update()
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
@@ -61,6 +66,27 @@ def _run(render: Callable[[Job, Path], Record], files: Path, entry: tuple[Job, P
     write_json(render(job, files), path)
 
 
-def _one_thread() -> None:
-    """Keeps a process of the pool to one core: the pool fills the others."""
+def _as_completed(
+    pool: ProcessPoolExecutor, call: Callable[[tuple[Job, Path]], None], waiting: list[Any]
+) -> Iterator[Future[None]]:
+    """Yields jobs as they end; a caller that stops early starts no more of them."""
+    futures = [pool.submit(call, entry) for entry in waiting]
+    try:
+        yield from as_completed(futures)
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _begin() -> None:
+    """Keeps a process of the pool to one core, and ends it with the one that started it."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    # A killed parent cannot tell its processes to stop: they would wait for jobs for ever.
+    os._exit(1)
