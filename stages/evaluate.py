@@ -3,8 +3,9 @@
 import logging
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 _SMALLEST_DEPTH_M = np.float32(1e-6)  # a metric model may say 0, whose inverse is no number
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    network: "DepthAnything"
+    domain: Domain | None
+    """Of a metric model; None for a relative one."""
+    trained_px: int
+    """Short side of the images it was trained on."""
 
 
 def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None:
@@ -61,10 +71,13 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
             evaluation = Evaluation(
                 manifest, folder, params=params, sources=sources, domains=domains
             )
+            model = _load(checkpoint)
             reader = ManifestReader(manifest, sources)
-            for predicted in _predicted(params, manifest, reader, checkpoint, domains):
+            for predicted in _predicted(params, manifest, reader, model, domains):
                 evaluation.add(predicted)
-            metrics = evaluation.finish()
+            num_parameters = sum(weights.numel() for weights in model.network.parameters())
+            sizes = {"parameters": num_parameters, "bytes": checkpoint.stat().st_size}
+            metrics = evaluation.finish(sizes)
         run.log_metrics(flat(metrics))
         for source, panel in evaluation.panels.items():
             run.log_picture(f"{source}.png", panel)
@@ -75,39 +88,35 @@ def _predicted(
     params: EvaluateParams,
     manifest: "pd.DataFrame",
     reader: ManifestReader,
-    checkpoint: Path,
+    model: _Model,
     domains: Mapping[str, str],
 ) -> Iterator[Predicted]:
     """Yields one prediction per row, a batch at a time."""
     import torch
     from tqdm import tqdm
 
-    from dav2.models.checkpoints import load as load_model
     from dav2.predict import predict
 
     torch.set_num_threads(params.num_threads)
-    model, metadata = load_model(checkpoint)
-    domain = _metric_domain(model, metadata, checkpoint)
-    native_px = metadata.get("short_side_px", model.encoder.config.native_px)
     use_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
-    model.to("cuda" if use_gpu else "cpu")
+    model.network.to("cuda" if use_gpu else "cpu")
     half = params.dtype == "bfloat16" or (params.dtype == "auto" and use_gpu)
     with tqdm(total=len(reader), desc="evaluate", unit="image") as bar:
         for first in range(0, len(reader), params.batch_size):
             rows = range(first, min(first + params.batch_size, len(reader)))
             samples = [reader.read(row) for row in rows]
             maps = predict(
-                model,
+                model.network,
                 [sample.image for sample in samples],
-                short_side_px=params.short_side_px or native_px,
+                short_side_px=params.short_side_px or model.trained_px,
                 batch_size=params.batch_size,
                 dtype=torch.bfloat16 if half else None,
             )
             for row, sample, values in zip(rows, samples, maps, strict=True):
-                if domain is None:
+                if model.domain is None:
                     yield Predicted(row, sample, relative_depth=values)
                 else:
-                    applies = domains[manifest["source"].iloc[row]] == domain
+                    applies = domains[manifest["source"].iloc[row]] == model.domain
                     yield Predicted(
                         row,
                         sample,
@@ -117,8 +126,16 @@ def _predicted(
                 bar.update()
 
 
+def _load(checkpoint: Path) -> _Model:
+    from dav2.models.checkpoints import load as load_model
+
+    network, metadata = load_model(checkpoint)
+    trained_px = int(metadata.get("short_side_px", network.encoder.config.native_px))
+    return _Model(network, _metric_domain(network, metadata, checkpoint), trained_px)
+
+
 def _metric_domain(
-    model: "DepthAnything", metadata: dict[str, object], checkpoint: Path
+    model: "DepthAnything", metadata: dict[str, Any], checkpoint: Path
 ) -> Domain | None:
     """Returns the domain of a metric model, None for a relative one."""
     if model.config.max_depth_m is None:

@@ -201,8 +201,12 @@ class Evaluation:
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
 
-    def finish(self) -> dict[str, Any]:
-        """Writes the tables and returns the content of `metrics.json`."""
+    def finish(self, model: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Writes the tables and returns the content of `metrics.json`.
+
+        Args:
+            model: Sizes of what was evaluated, for its entry `model`.
+        """
         per_image = pd.DataFrame(self._per_image, columns=_PER_IMAGE.names)
         pairs = pd.DataFrame(self._pairs, columns=_PAIRS.names)
         for name, frame, schema in (
@@ -215,6 +219,8 @@ class Evaluation:
             pq.write_table(table, self._folder / name, compression="zstd")
         write_json(self._pictures, self._folder / "predictions.json")
         metrics = summarise(per_image, pairs, num_resamples=self._params.bootstrap_resamples)
+        if model is not None:
+            metrics["model"] = dict(model)
         write_json(metrics, self._folder / "metrics.json")
         return metrics
 

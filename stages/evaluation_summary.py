@@ -23,7 +23,7 @@ DENSE_METRICS = (
     "sky_order",
 )
 """Measures of one image with a depth map, in the order of every table."""
-RESERVED = ("average", "da2k", "intervals", "metric")
+RESERVED = ("average", "da2k", "intervals", "metric", "model")
 """Keys of `metrics.json` that no source may have as its name."""
 
 _DECIMALS = 6

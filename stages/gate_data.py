@@ -11,10 +11,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest, write_manifest
-from stages.gates import Check, record, remove_withdrawn, validate
+from stages.gates import Check, record, validate
 from stages.params import Params, load
 from stages.sources import ROLES, Role, SourceParams, load_sources
 from stages.tracking import recorded
+from stages.withdrawn import remove_withdrawn
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

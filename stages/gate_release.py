@@ -12,10 +12,11 @@ import pandas as pd
 from pydantic import Field
 
 from dav2.data.files import write_json
-from stages.gates import Check, record, remove_withdrawn, validate
+from stages.gates import Check, record, validate
 from stages.matrix import MatrixParams
 from stages.params import Params, load
 from stages.tracking import recorded
+from stages.withdrawn import remove_withdrawn
 
 Rival = Literal["constant", "ramp", "row_mean", "pixel_mean", "control"]
 

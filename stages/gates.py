@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,6 @@ def record(gate: str, verdicts: Mapping[str, dict[str, Any]]) -> bool:
         DATA_DOCS / gate / "index.html",
     )
     return passed
-
-
-def remove_withdrawn(parent: Path, kept: Collection[str]) -> None:
-    """Deletes the folders in `parent` that are not named in `kept`, and says so."""
-    for folder in sorted(parent.iterdir()) if parent.is_dir() else []:
-        if folder.is_dir() and folder.name not in kept and not folder.name.startswith("."):
-            logger.info("%s: removed, params.yaml names it no more", folder)
-            shutil.rmtree(folder)
 
 
 def _results(gate: str, tables: Mapping[str, pd.DataFrame], checks: Sequence[Check]) -> list[Any]:

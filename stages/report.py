@@ -30,6 +30,7 @@ from stages.report_summary import gate_findings, summarise
 from stages.report_tables import dense_sources, metric_sections, result_sections, scenario_table
 from stages.sources import SourceParams, load_sources, locations
 from stages.tracking import recorded
+from stages.withdrawn import remove_withdrawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAILED_GATES = Path(".work/gates")
@@ -49,7 +50,7 @@ class ReportParams(Params):
     jpeg_quality: Annotated[int, Field(ge=1, le=95)]
 
 
-def main(output: Path, data: Path, reports: Path, models: Path, *, partial: bool = False) -> None:
+def main(output: Path, data: Path, reports: Path, *, partial: bool = False) -> None:
     """Writes the page; the same inputs give the same bytes.
 
     Times and costs are not in it: it shows those of `.work/run_facts.js` where that file exists.
@@ -58,7 +59,6 @@ def main(output: Path, data: Path, reports: Path, models: Path, *, partial: bool
         output: HTML file to write.
         data: Folder with `ingest`, `gated` and `training`.
         reports: Folder with `gates`, `training` and `evaluation`.
-        models: Folder of the weights.
         partial: Build it from what exists, failed gates included, instead of refusing.
 
     Raises:
@@ -67,7 +67,9 @@ def main(output: Path, data: Path, reports: Path, models: Path, *, partial: bool
     """
     try:
         with recorded("report"):
-            content, missing = gather(data, reports, models, partial=partial)
+            if not partial:
+                remove_withdrawn(reports / "training", load("matrix", MatrixParams).models)
+            content, missing = gather(data, reports, partial=partial)
             if missing and not partial:
                 raise FileNotFoundError(
                     f"expected all results, got no {missing[0]}; --partial shows what there is"
@@ -80,15 +82,12 @@ def main(output: Path, data: Path, reports: Path, models: Path, *, partial: bool
     logger.info("%s: %.1f MB", output, len(page.encode()) / 1e6)
 
 
-def gather(
-    data: Path, reports: Path, models: Path, *, partial: bool
-) -> tuple[dict[str, Any], list[str]]:
+def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any], list[str]]:
     """Returns what the page shows, and names of what it cannot show yet.
 
     Args:
         data: As `main`.
         reports: As `main`.
-        models: As `main`.
         partial: Take failed verdicts from `.work/gates` too.
 
     Raises:
@@ -115,8 +114,8 @@ def gather(
         "label_examples": _label_examples(data / "training" / "pseudo", labels, params, options),
         "trainings": charts,
         "verdicts": verdicts,
-        "models": model_facts(models, matrix),
-        "provenance": provenance(data, models, matrix, sources),
+        "models": model_facts(evaluated),
+        "provenance": provenance(data, matrix, sources),
         "scale": _scale(),
         **_judged(evaluated, verdicts, sources),
         "results": [],

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from dav2.data.manifest import read_manifest
 from stages.digests import locked_outputs
 from stages.matrix import MatrixParams
 from stages.report_charts import Line, line_chart
+from stages.report_results import Model
 from stages.sources import ROLES, SourceParams
 
 
@@ -110,31 +110,21 @@ def training_charts(training: Path, names: Sequence[str]) -> list[dict[str, Any]
     return charts
 
 
-def model_facts(models: Path, matrix: MatrixParams) -> list[dict[str, Any]]:
-    """Returns encoder, parameters and size of every model file, read from its header alone."""
-    facts = []
-    for name in matrix.models:
-        path = models / f"{name}.safetensors"
-        if not path.is_file():
-            continue
-        with path.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        header.pop("__metadata__", None)
-        count = sum(math.prod(tensor["shape"]) for tensor in header.values())
-        kinds = sorted({tensor["dtype"] for tensor in header.values()})
-        facts.append(
-            {
-                "name": name,
-                "parameters": f"{count / 1e6:.2f} M" if count >= 1e4 else str(count),
-                "size": f"{path.stat().st_size / 1e6:.1f} MB",
-                "types": ", ".join(kinds),
-            }
-        )
-    return facts
+def model_facts(evaluated: Sequence[Model]) -> list[dict[str, Any]]:
+    """Returns the number of parameters and the size of every evaluated model."""
+    return [
+        {
+            "name": model.name,
+            "parameters": f"{sizes['parameters'] / 1e6:.2f} M",
+            "size": f"{sizes['bytes'] / 1e6:.1f} MB",
+        }
+        for model in evaluated
+        if (sizes := model.metrics.get("model"))
+    ]
 
 
 def provenance(
-    data: Path, models: Path, matrix: MatrixParams, sources: Mapping[str, SourceParams]
+    data: Path, matrix: MatrixParams, sources: Mapping[str, SourceParams]
 ) -> list[dict[str, str]]:
     """Returns DVC's hash of what the page rests on, from dvc.lock; empty without it."""
     locked = locked_outputs()
@@ -144,7 +134,7 @@ def provenance(
         (data / "training" / "synthetic").as_posix(),
         *((data / "gated" / f"{role}.parquet").as_posix() for role in ROLES[1:]),
         (data / "training" / "pseudo").as_posix(),
-        *((models / f"{name}.safetensors").as_posix() for name in matrix.models),
+        *(f"models/{name}.safetensors" for name in matrix.models),
     ]
     return [
         {

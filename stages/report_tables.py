@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dav2.metrics.bootstrap import bootstrap_interval
+from stages.evaluation_summary import RESERVED
 from stages.report_charts import Dot, dot_chart
 from stages.report_results import MEASURES, METRIC_MEASURES, Measure, Model, is_relative
 
@@ -107,8 +108,7 @@ def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
 
 def dense_sources(models: Sequence[Model]) -> list[str]:
     """Returns the evaluation sources with depth maps that some model was judged on."""
-    reserved = ("average", "da2k", "intervals", "metric")
-    return sorted({key for model in models for key in model.metrics if key not in reserved})
+    return sorted({key for model in models for key in model.metrics if key not in RESERVED})
 
 
 def table(
