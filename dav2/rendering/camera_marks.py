@@ -60,7 +60,7 @@ def draw_marks(rng: np.random.Generator, num_pixels: int) -> Marks:
         exposure=float(np.exp(rng.normal() * 0.25)),
         blur_px=float(rng.uniform(0.3, 1.1)) if poor else float(rng.uniform(0, 0.4)),
         motion_px=(float(shake * np.sin(turn)), float(shake * np.cos(turn))),
-        noise=float(rng.uniform(0.015, 0.045)) if poor else float(rng.uniform(0.0, 0.015)),
+        noise=float(rng.uniform(0.012, 0.03)) if poor else float(rng.uniform(0.0, 0.015)),
         quality=int(rng.integers(35, 75)) if poor else int(rng.integers(75, 97)),
         orientation=int(rng.choice([1, 3, 6, 8], p=[0.76, 0.04, 0.12, 0.08])),
     )

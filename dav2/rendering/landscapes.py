@@ -58,7 +58,7 @@ def garden(rng: np.random.Generator, sky: Sky, *, num_views: int) -> Scene:
     """Returns a garden of huts, rocks, mushrooms, trees, arches and grass."""
     ground = Ground(rng, 50.0, rng.uniform(0.8, 4))
     soil = _soil(rng, rng.uniform(2, 8))
-    beyond = placed(terrain(np.zeros((2, 2)), 900.0), (0, 0, float(ground.heights.min()) - 0.3))
+    beyond = placed(terrain(np.zeros((2, 2)), 400.0), (0, 0, float(ground.heights.min()) - 0.3))
     objects = [[Part(ground.mesh(), soil)], [Part(beyond, soil)]]
     plants = [tree(rng, rng.uniform(3, 8), num_leaves=350), conifer(rng, rng.uniform(3, 8)),
               bush(rng, 1.2), tree(rng, 5.0, num_leaves=0)]  # fmt: skip

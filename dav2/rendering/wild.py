@@ -105,7 +105,7 @@ def build_wild(rng: np.random.Generator, kind: Kind, *, num_views: int) -> WildS
             return _storm(rng, num_views)
         case "seabed":
             water = np.array([0.04, 0.3, 0.4]) * rng.uniform((0.3, 0.5, 0.4), (1.2, 1.2, 1.4))
-            medium = Medium(water, rng.uniform(0.04, 0.11), specks=rng.uniform(0, 0.5))
+            medium = Medium(water, rng.uniform(0.03, 0.08), specks=rng.uniform(0, 0.5))
             scene = landscapes.seabed(rng, water, num_views=num_views)
             return WildScene(scene, kind, False, medium, exposure=0.5)
         case "drawing":

@@ -81,16 +81,16 @@ def render_wild_eval(job: Job, folder: Path) -> dict[str, Any]:
         place = "indoors" if wild.indoors else "outdoor"
         scan = f"scene_{job.number:05d}/scan_{index:05d}"
         stem = f"val/{place}/{scan}/{job.number:05d}_{index:05d}_{place}_000_000"
-        sky = np.isinf(photograph.depth)
-        write_diode_view(folder, stem, image=photograph.image, depth=photograph.depth, valid=~sky)
+        # Farther than 3.5 lengths of its mist, nothing can be told: as if not measured.
+        limit_m = 3.5 / max(wild.medium.density, 0.01)
+        seen = np.isfinite(photograph.depth) & (photograph.depth < limit_m)
+        write_diode_view(folder, stem, image=photograph.image, depth=photograph.depth, valid=seen)
         scenario = SCENARIOS[wild.kind]
         path = f"images/{scenario}/{wild.kind}_{job.number:03d}_{index}.jpg"
         write_jpeg(folder / "DA-2K" / path, photograph.image, quality=photograph.marks.quality)
-        # Farther than 3.5 lengths of its mist, nobody can tell.
-        limit = 3.5 / max(wild.medium.density, 1e-6)
         candidates[path] = draw_pairs(
             photograph.depth,
-            ~sky & (photograph.depth < limit),
+            seen,
             random_state(job, f"pairs {index}"),
             thin=wild.kind == "lattice",
         )
