@@ -16,10 +16,18 @@ from dav2.rendering.wild_sets import finish_wild_eval, plan_wild, render_wild, r
 from dav2.rendering.work import run_jobs
 from stages.fingerprint import code_fingerprint, fingerprint, work_folder
 from stages.params import Params, load
+from stages.tracking import recorded
 
 logger = logging.getLogger(__name__)
 
 SetName = Literal["studio", "drive", "wild", "wild_eval"]
+# What decides a set's bytes beside its parameters.
+DECIDING_MODULES: dict[SetName, str] = {
+    "studio": "dav2.rendering.studio_set",
+    "drive": "dav2.rendering.drive_set",
+    "wild": "dav2.rendering.wild_sets",
+    "wild_eval": "dav2.rendering.wild_sets",
+}
 
 
 class RenderParams(Params):
@@ -79,7 +87,18 @@ def main(name: str, out: Path) -> None:
     """Renders the set `name` to the folder `out`, which appears whole.
 
     What is finished stays in the work folder, so that a killed run goes on where it was.
+
+    Raises:
+        SystemExit: With one line, if the name or the parameters do not fit, or disk fails.
     """
+    try:
+        with recorded("render"):
+            _render(name, out)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"render: {error}") from None
+
+
+def _render(name: str, out: Path) -> None:
     match cast(SetName, name):
         case "studio":
             _studio(load("render.studio", StudioParams), out)
@@ -90,7 +109,7 @@ def main(name: str, out: Path) -> None:
         case "wild_eval":
             _wild_eval(load("render.wild_eval", WildEvalParams), out)
         case _:
-            raise ValueError(f"render: expected studio, drive, wild or wild_eval, got {name!r}")
+            raise ValueError(f"expected studio, drive, wild or wild_eval, got {name!r}")
 
 
 def _studio(params: StudioParams, out: Path) -> None:
@@ -157,7 +176,7 @@ def _wild_eval(params: WildEvalParams, out: Path) -> None:
 def _work(name: SetName, params: RenderParams) -> Path:
     """Returns the folder of unfinished work; the number of processes does not name it."""
     decisive: dict[str, Any] = params.model_dump(mode="json", exclude={"num_workers"})
-    mark = fingerprint(name, decisive, code_fingerprint(["stages.render"]))
+    mark = fingerprint(name, decisive, code_fingerprint([DECIDING_MODULES[name]]))
     return work_folder(f"render-{name}", mark)
 
 

@@ -37,9 +37,11 @@ class EncoderConfig:
     """Side of the square image for whose grid position embeddings are stored."""
     swiglu: bool = False
     """SwiGLU in place of the two-layer perceptron (the giant model only)."""
-    sincos: bool = False
-    """Start from sine-cosine positions: what is trained from nothing on few images would have to
-    find out first where its patches lie."""
+    from_scratch: bool = False
+    """Start as suits training from nothing on few images: sine-cosine positions, since it would
+    have to find out first where its patches lie, and Xavier weights, since timm's normal ones of
+    deviation 0.02 are far too small for narrow layers (as in masked autoencoders, He et al. 2021,
+    arXiv:2111.06377)."""
 
 
 def encoder_config(name: EncoderName) -> EncoderConfig:
@@ -51,11 +53,11 @@ def encoder_config(name: EncoderName) -> EncoderConfig:
     """
     match name:
         case "vit64x4":
-            return EncoderConfig(64, 4, 2, (0, 1, 2, 3), native_px=168, sincos=True)
+            return EncoderConfig(64, 4, 2, (0, 1, 2, 3), native_px=168, from_scratch=True)
         case "vit128x6":
-            return EncoderConfig(128, 6, 4, (1, 2, 4, 5), native_px=168, sincos=True)
+            return EncoderConfig(128, 6, 4, (1, 2, 4, 5), native_px=168, from_scratch=True)
         case "vit192x8":
-            return EncoderConfig(192, 8, 3, (1, 3, 5, 7), native_px=168, sincos=True)
+            return EncoderConfig(192, 8, 3, (1, 3, 5, 7), native_px=168, from_scratch=True)
         case "vits":
             return EncoderConfig(384, 12, 6, (2, 5, 8, 11))
         case "vitb":
@@ -96,10 +98,8 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
         )
         self.config = config
         self.mask_token = nn.Parameter(torch.zeros(1, config.width), requires_grad=False)
-        if config.sincos:
-            with torch.no_grad():
-                side = config.native_px // PATCH_PX
-                self.pos_embed.copy_(_sincos_positions(side, width=config.width))
+        if config.from_scratch:
+            self._start_from_scratch()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], ...]:
         """Returns the patch tokens of the layers named in the configuration, shallow to deep.
@@ -128,6 +128,16 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
             if index in self.config.layers:
                 features.append(self.norm(tokens[:, 1:]))
         return tuple(features)
+
+    def _start_from_scratch(self) -> None:
+        side = self.config.native_px // PATCH_PX
+        with torch.no_grad():
+            self.pos_embed.copy_(_sincos_positions(side, width=self.config.width))
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+        # The patches' projection is a linear layer of all colours of a patch.
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
 
     def _positions(self, rows: int, columns: int) -> Float[Tensor, "1 T C"]:
         """Position embeddings for a grid, resized exactly as DINOv2's code does.

@@ -161,14 +161,14 @@ def test_another_seed_is_other_work(project):
 
 def test_an_unknown_set_is_refused(project):
     configure()
-    with pytest.raises(ValueError, match="expected studio, drive, wild or wild_eval, got 'moon'"):
+    with pytest.raises(SystemExit, match="expected studio, drive, wild or wild_eval, got 'moon'"):
         main("moon", Path("out"))
     assert not Path("out").exists()
 
 
 def test_a_misspelt_parameter_is_refused(project):
     configure(wild={"smaples": 4})
-    with pytest.raises(ValueError, match="smaples"):
+    with pytest.raises(SystemExit, match="smaples"):
         main("wild", Path("out"))
     assert not Path("out").exists()
 
