@@ -145,7 +145,8 @@ def _ground(rng: np.random.Generator, course: Course, *, wet: bool) -> list[list
             box((0.5, 3.0, 0.013), (x, at, 0)) for x in np.arange(-road + 0.6, road - 0.4, 1.0)
         ]
     objects = [
-        course.follow([Part(_strip(-road, road, 0.0), finish)]),
+        # Asphalt lies under the pavement too: its strips have no sides to look at.
+        course.follow([Part(_strip(-walk, walk, 0.0), finish)]),
         course.follow([Part(merge(walks), slabs)]),
         course.follow([Part(merge(paint), Material(hsv(0.1, 0.04, 0.88)))]),
         course.follow(
