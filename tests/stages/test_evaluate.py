@@ -144,8 +144,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_a_relative_model_is_measured_on_every_source(project):
-    metrics = run(project, write_model(project / "m.safetensors"))
-    assert set(metrics) == {"rooms", "streets", "stereo", "average", "da2k", "intervals"}
+    checkpoint = write_model(project / "m.safetensors")
+    metrics = run(project, checkpoint)
+    sources = {"rooms", "streets", "stereo"}
+    assert set(metrics) == {*sources, "average", "da2k", "intervals", "model"}
+    assert metrics["model"]["bytes"] == checkpoint.stat().st_size
+    assert metrics["model"]["bytes"] > 4 * metrics["model"]["parameters"] > 4e5  # float32
     assert metrics["rooms"]["num_images"] == 3
     assert 0 <= metrics["rooms"]["delta1"] <= 1
     assert "rmse" in metrics["rooms"]
