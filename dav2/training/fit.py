@@ -200,8 +200,15 @@ def _max_sigma_px(augment: AugmentConfig) -> float:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences what Lightning says about choices that are made on purpose here."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning exists twice, and whichever copy was imported last logs for both.
+    for package in (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "pytorch_lightning",
+        "lightning_fabric",
+    ):
+        for module in ("utilities.rank_zero", "accelerators.cuda"):
+            logging.getLogger(f"{package}.{module}").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (
             r".*does not have many workers.*",  # samples in memory need none
