@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dav2.losses.normalisation import mean_over_images, remove_shift_and_scale
+from dav2.losses.normalisation import Residual, mean_over_images, residual
 
 
 def gradient_matching_loss(
@@ -36,26 +36,28 @@ def gradient_matching_loss(
     Raises:
         ValueError: `num_scales` is below 1.
     """
+    return gradient_term(residual(pred, target, valid), num_scales=num_scales)
+
+
+def gradient_term(wrong: Residual, *, num_scales: int = 4) -> Float[Tensor, ""]:
+    """Returns `gradient_matching_loss` of maps whose residual is at hand."""
     if num_scales < 1:
         raise ValueError(f"gradient_matching_loss: expected num_scales >= 1, got {num_scales}")
-    pred, pred_usable = remove_shift_and_scale(pred, valid)
-    target, target_usable = remove_shift_and_scale(target, valid)
-    residual = pred - target
-    losses = torch.zeros(len(pred), device=pred.device)
+    losses = torch.zeros(len(wrong.values), device=wrong.values.device)
     for scale in range(num_scales):
         stride = 2**scale
         losses = losses + _mean_difference(
-            residual[:, ::stride, ::stride], valid[:, ::stride, ::stride]
+            wrong.values[:, ::stride, ::stride], wrong.valid[:, ::stride, ::stride]
         )
-    return mean_over_images(losses, pred_usable & target_usable)
+    return mean_over_images(losses, wrong.usable)
 
 
 def _mean_difference(
-    residual: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+    values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
 ) -> Float[Tensor, " B"]:
     across = valid[:, :, 1:] & valid[:, :, :-1]
     down = valid[:, 1:] & valid[:, :-1]
-    total = torch.where(across, residual.diff(dim=2).abs(), 0).sum(dim=(1, 2))
-    total = total + torch.where(down, residual.diff(dim=1).abs(), 0).sum(dim=(1, 2))
+    total = torch.where(across, values.diff(dim=2).abs(), 0).sum(dim=(1, 2))
+    total = total + torch.where(down, values.diff(dim=1).abs(), 0).sum(dim=(1, 2))
     pairs = across.sum(dim=(1, 2)) + down.sum(dim=(1, 2))
     return total / pairs.clamp(min=1)

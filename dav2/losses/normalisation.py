@@ -5,6 +5,8 @@ Nothing here loops over the batch or waits for the device.
 Axes: B batch, H height, W width (pixels).
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -69,6 +71,33 @@ def remove_shift_and_scale(
         usable = (count > 0) & ~(flat & deviation.isfinite())
     scaled = centred / torch.where(usable, deviation, 1)[:, None, None]
     return torch.where(usable[:, None, None], scaled, 0), usable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residual:
+    """What a prediction gets wrong, once each map's own shift and scale are removed."""
+
+    values: Float[Tensor, "B H W"]
+    """Prediction less target, no unit; 0 where invalid."""
+    valid: Bool[Tensor, "B H W"]
+    """True where the target was measured."""
+    usable: Bool[Tensor, " B"]
+    """False for an image of which either map is degenerate (`remove_shift_and_scale`)."""
+
+
+def residual(
+    pred: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> Residual:
+    """Returns what the terms of the relative loss measure: removing is their costly part.
+
+    Args:
+        pred: Predicted inverse depth, any affine scale.
+        target: Reference inverse depth, any affine scale.
+        valid: True where `target` was measured.
+    """
+    pred, pred_usable = remove_shift_and_scale(pred, valid)
+    target, target_usable = remove_shift_and_scale(target, valid)
+    return Residual(pred - target, valid, pred_usable & target_usable)
 
 
 def count_degenerate(

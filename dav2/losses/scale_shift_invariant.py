@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dav2.losses.normalisation import mean_over_images, remove_shift_and_scale
+from dav2.losses.normalisation import Residual, mean_over_images, residual
 
 
 def scale_shift_invariant_loss(
@@ -38,24 +38,29 @@ def scale_shift_invariant_loss(
     Raises:
         ValueError: `trim_fraction` is below 0 or not below 1.
     """
+    return data_term(residual(pred, target, valid), trim_fraction=trim_fraction)
+
+
+def data_term(wrong: Residual, *, trim_fraction: float = 0.0) -> Float[Tensor, ""]:
+    """Returns `scale_shift_invariant_loss` of maps whose residual is at hand."""
     if not 0 <= trim_fraction < 1:
         raise ValueError(
             f"scale_shift_invariant_loss: expected 0 <= trim_fraction < 1, got {trim_fraction}"
         )
-    pred, pred_usable = remove_shift_and_scale(pred, valid)
-    target, target_usable = remove_shift_and_scale(target, valid)
-    errors = (pred - target).abs()
-    kept = _without_worst(errors.detach(), valid, trim_fraction) if trim_fraction else valid
+    errors, kept = wrong.values.abs(), wrong.valid
+    if trim_fraction:
+        kept = _without_worst(errors.detach(), kept, trim_fraction)
     means = torch.where(kept, errors, 0).sum(dim=(1, 2)) / kept.sum(dim=(1, 2)).clamp(min=1)
-    return mean_over_images(means, pred_usable & target_usable)
+    return mean_over_images(means, wrong.usable)
 
 
 def _without_worst(
     errors: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"], fraction: float
 ) -> Bool[Tensor, "B H W"]:
-    count = valid.sum(dim=(1, 2))
-    dropped = count * round(fraction * 1_000_000) // 1_000_000  # whole numbers: 10 % of 10 is 1
-    ordered = torch.where(valid, errors, torch.inf).flatten(1).sort(dim=1).values
-    last = (count - dropped - 1).clamp(min=0)
-    limit = ordered.gather(1, last[:, None])[:, :, None]
+    parts = round(fraction * 1_000_000)  # whole numbers: 10 % of 10 is 1
+    dropped = valid.sum(dim=(1, 2)) * parts // 1_000_000
+    most = valid[0].numel() * parts // 1_000_000
+    # Only the worst are put in order, the best of them being the worst that is kept.
+    worst = torch.where(valid, errors, -torch.inf).flatten(1).topk(most + 1).values
+    limit = worst.gather(1, dropped[:, None])[:, :, None]
     return valid & ~(errors > limit)  # a NaN is not above any limit: it stays and shows

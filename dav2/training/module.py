@@ -20,8 +20,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dav2.data.transforms import normalise
 from dav2.losses.feature_alignment import feature_alignment_loss
-from dav2.losses.gradient_matching import gradient_matching_loss
-from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
+from dav2.losses.gradient_matching import gradient_term
+from dav2.losses.normalisation import residual
+from dav2.losses.scale_shift_invariant import data_term
 from dav2.losses.silog import silog_loss
 from dav2.models.depth_anything import DepthAnything
 from dav2.models.encoder import PATCH_PX
@@ -153,14 +154,11 @@ class DepthTraining(LightningModule):
                 focus = losses.variance_focus
                 return {"silog": silog_loss(pred, target, valid, variance_focus=focus)}
             case "inverse_depth":
-                data = scale_shift_invariant_loss(
-                    pred, target, valid, trim_fraction=losses.trim_fraction
-                )
+                wrong = residual(pred, target, valid)
+                data = data_term(wrong, trim_fraction=losses.trim_fraction)
                 if losses.gradient_weight == 0:
                     return {"data": data}
-                gradient = gradient_matching_loss(
-                    pred, target, valid, num_scales=losses.num_gradient_scales
-                )
+                gradient = gradient_term(wrong, num_scales=losses.num_gradient_scales)
                 return {"data": data, "gradient": losses.gradient_weight * gradient}
             case _:
                 assert_never(losses.target)
