@@ -7,9 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveFloat
 
-from dav2.models.encoder import EncoderName
 from stages.params import Params, load
-from stages.training import initial_model, labelled_samples, publish, train
+from stages.training import checked_encoder, initial_model, labelled_samples, publish, train
 from stages.training_params import AugmentParams, TrainingParams, fit_config
 
 Domain = Literal["indoor", "outdoor"]
@@ -58,7 +57,9 @@ def main(
         ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
             or the model stays below the validation's floor.
     """
-    name = _known(encoder, domain)
+    name = checked_encoder(
+        "finetune_metric", encoder, domain, what="a domain", choices=get_args(Domain)
+    )
     params = load("finetune_metric", FinetuneMetricParams)
     from dav2.training.module import LossConfig
     from stages.tracking import tracked
@@ -91,16 +92,6 @@ def main(
         }
         run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
-
-
-def _known(encoder: str, domain: str) -> EncoderName:
-    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
-    if encoder not in known or domain not in get_args(Domain):
-        raise ValueError(
-            f"finetune_metric: expected an encoder of {', '.join(known)} and a domain of "
-            f"{', '.join(get_args(Domain))}, got {encoder!r} and {domain!r}"
-        )
-    return known[encoder]
 
 
 if __name__ == "__main__":

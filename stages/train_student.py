@@ -11,6 +11,7 @@ from pydantic import Field
 from dav2.models.encoder import EncoderName
 from stages.params import load
 from stages.training import (
+    checked_encoder,
     initial_model,
     labelled_samples,
     optional_path,
@@ -68,7 +69,9 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
             or the student stays below the validation's floor.
     """
-    name = _known(encoder, labels)
+    name = checked_encoder(
+        "train_student", encoder, labels, what="labels", choices=get_args(Labels)
+    )
     params = load("train_student", TrainStudentParams)
     from stages.tracking import tracked
 
@@ -98,16 +101,6 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         }
         run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
-
-
-def _known(encoder: str, labels: str) -> EncoderName:
-    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
-    if encoder not in known or labels not in get_args(Labels):
-        raise ValueError(
-            f"train_student: expected an encoder of {', '.join(known)} and labels of "
-            f"{', '.join(get_args(Labels))}, got {encoder!r} and {labels!r}"
-        )
-    return known[encoder]
 
 
 def _data(labels: str, folder: Path, num_held_out: int) -> "tuple[Samples, Samples, str]":

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from dav2.data.files import sha256_of, write_json, written_whole
 from dav2.models.encoder import EncoderName
@@ -27,6 +27,30 @@ DECIDING_MODULES = (
     "stages.training",
     "stages.training_params",
 )
+
+
+def checked_encoder(
+    stage: str, encoder: str, chosen: str, *, what: str, choices: tuple[str, ...]
+) -> EncoderName:
+    """Returns a stage's first argument as an encoder's name, once both its words are known ones.
+
+    Args:
+        stage: Name of the stage, for the message.
+        encoder: First word of its command line.
+        chosen: Second word.
+        what: What the second word chooses, for the message.
+        choices: What it may be.
+
+    Raises:
+        ValueError: If there is no such encoder or no such choice.
+    """
+    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
+    if encoder not in known or chosen not in choices:
+        raise ValueError(
+            f"{stage}: expected an encoder of {', '.join(known)} and {what} of "
+            f"{', '.join(choices)}, got {encoder!r} and {chosen!r}"
+        )
+    return known[encoder]
 
 
 def labelled_samples(

@@ -84,12 +84,6 @@ def test_a_student_of_another_encoder_is_refused(project):
         main(encoder="vit128x6")
 
 
-@pytest.mark.parametrize(("encoder", "domain"), [("vit1", "indoor"), ("vit64x4", "space")])
-def test_an_unknown_encoder_or_domain_is_refused(project, encoder, domain):
-    with pytest.raises(ValueError, match=f"got '{encoder}' and '{domain}'$"):
-        main(domain, encoder)
-
-
 def test_other_scales_are_refused_because_metres_would_be_wrong(project):
     section = project.params["finetune_metric"]
     section["augment"] = {**section["augment"], "max_scale": 1.5}

@@ -110,12 +110,6 @@ def test_with_encoder_weights_features_are_aligned_with_that_encoder(project, ca
         assert torch.equal(calls[0]["initial"][f"encoder.{name}"], tensor)
 
 
-@pytest.mark.parametrize(("encoder", "labels"), [("vit1", "pseudo"), ("vit64x4", "manual")])
-def test_an_unknown_encoder_or_kind_of_labels_is_refused(project, encoder, labels):
-    with pytest.raises(ValueError, match=f"got '{encoder}' and '{labels}'$"):
-        train_student.main(encoder, labels, Path("pseudo"), MODEL, REPORTS)
-
-
 def test_too_few_labels_to_hold_some_out_are_refused(project):
     section = project.params["train_student"]
     section["validation"] = {**section["validation"], "num_samples": 5}
