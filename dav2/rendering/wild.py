@@ -4,7 +4,7 @@ Metres, z up.
 """
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, assert_never, get_args
 
 import numpy as np
 
@@ -26,19 +26,7 @@ Kind = Literal[
     "seabed",
     "drawing",
 ]
-KINDS: tuple[Kind, ...] = (
-    "tabletop",
-    "hall",
-    "glasshouse",
-    "garden",
-    "valley",
-    "yard",
-    "aerial",
-    "lattice",
-    "storm",
-    "seabed",
-    "drawing",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SCENARIOS: dict[Kind, str] = {
     "tabletop": "object",
     "hall": "indoor",
