@@ -15,29 +15,6 @@ _LEAST_DEVIATION = 1e-3
 _LEAST_RANGE = 1e-6
 
 
-def normalise_map(
-    inverse_depth: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
-) -> Float[Tensor, "B H W"]:
-    """Brings each map to 0 (farthest valid pixel) to 1 (closest).
-
-    Yang et al. 2024 (arXiv:2401.10891), section 3.1. The losses that remove shift and scale are
-    blind to it.
-
-    Args:
-        inverse_depth: Any affine scale.
-        valid: True where it was measured.
-
-    Returns:
-        No unit; 0 where invalid, and all over a map that is constant or has no valid pixel.
-    """
-    values = torch.where(valid, inverse_depth, 0)
-    low, high = _extremes(values, valid)
-    spread = high - low
-    constant = _is_constant(low, high)
-    scaled = (values - low[:, None, None]) / torch.where(constant, 1, spread)[:, None, None]
-    return torch.where(valid & ~constant[:, None, None], scaled, 0)
-
-
 def remove_shift_and_scale(
     values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
 ) -> tuple[Float[Tensor, "B H W"], Bool[Tensor, " B"]]:

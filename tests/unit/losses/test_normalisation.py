@@ -2,46 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from dav2.losses.normalisation import (
-    count_degenerate,
-    mean_over_images,
-    normalise_map,
-    remove_shift_and_scale,
-)
+from dav2.losses.normalisation import count_degenerate, mean_over_images, remove_shift_and_scale
 
 
 def maps(*rows):
     return torch.tensor(rows)[:, None, :]
 
 
-def test_normalise_map_brings_the_farthest_to_0_and_the_closest_to_1():
-    valid = maps([True, True, True, False])
-    scaled = normalise_map(maps([2.0, 6.0, 3.0, 100.0]), valid)
-    assert scaled.tolist() == [[[0.0, 1.0, 0.25, 0.0]]]
-
-
-def test_normalise_map_ignores_shift_and_positive_scale():
-    torch.manual_seed(0)
-    values, valid = torch.rand(3, 4, 5), torch.rand(3, 4, 5) > 0.3
-    assert torch.allclose(
-        normalise_map(values, valid), normalise_map(7 * values + 3, valid), atol=1e-6
-    )
-
-
 @pytest.mark.parametrize("invalid", [float("nan"), float("inf"), -1e30])
 def test_what_invalid_pixels_hold_changes_nothing(invalid):
     valid = maps([True, True, True, False])
     dirty, clean = maps([1.0, 2.0, 4.0, invalid]), maps([1.0, 2.0, 4.0, 0.0])
-    assert torch.equal(normalise_map(dirty, valid), normalise_map(clean, valid))
     assert torch.equal(
         remove_shift_and_scale(dirty, valid)[0], remove_shift_and_scale(clean, valid)[0]
     )
-
-
-def test_normalise_map_is_0_on_a_constant_map_and_on_one_without_a_valid_pixel():
-    values = torch.stack([torch.full((3, 4), 0.7), torch.rand(3, 4)])
-    valid = torch.stack([torch.ones(3, 4), torch.zeros(3, 4)]).bool()
-    assert torch.equal(normalise_map(values, valid), torch.zeros(2, 3, 4))
 
 
 def test_shift_is_the_lower_median_and_scale_the_mean_deviation_from_it():
