@@ -4,6 +4,7 @@ Axes: H height, W width (pixels), 3 colours.
 """
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
 from dav2.models.depth_anything import DepthAnything
@@ -162,7 +164,7 @@ def _run(
             devices=1,
             precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
             accumulate_grad_batches=config.accumulate,
-            callbacks=callbacks,
+            callbacks=[_sigterm_as_before(), *callbacks],
             # What Lightning would do beside training, this project does itself and resumes exactly.
             logger=False,
             enable_checkpointing=False,
@@ -173,6 +175,16 @@ def _run(
             default_root_dir=work,
         )
         trainer.fit(module, datamodule=data)
+
+
+def _sigterm_as_before() -> Callback:
+    """Gives SIGTERM back its meaning, which is to end at once as SIGKILL does.
+
+    Lightning's handler finishes the batch and ends the process with exit status 0, as if it had
+    done its work. It offers no option, but replaces the handler before `on_train_start`.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    return LambdaCallback(on_train_start=lambda *_: signal.signal(signal.SIGTERM, before))
 
 
 def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:

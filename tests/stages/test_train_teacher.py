@@ -197,7 +197,8 @@ def test_a_learning_rate_given_as_text_is_one_line_on_the_command_line(project):
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(project):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(project, number):
     project.params["train_teacher"] |= {"num_steps": 60}
     project.write_params()
     arguments = (str(MANIFEST), str(MODEL), str(REPORTS))
@@ -205,9 +206,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(project):
     while not list(Path(".work").glob(PROGRESS)) and process.poll() is None:
         time.sleep(0.005)
     time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it had finished before it was killed"
+    assert process.returncode == -number, "it had finished before it was killed"
     assert not MODEL.exists()
     (progress,) = Path(".work").glob(PROGRESS)
     step = torch.load(progress, weights_only=True)["step"]
