@@ -53,7 +53,7 @@ ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
 doctor: install  ## Versions, devices, disk, and what a rebuild would run
 	$(RUN) -m stages.doctor
 
-gc: install  ## Remove work and cached data that nothing refers to any more
+gc: install  ## Remove work, cached data and locked stages that nothing refers to any more
 	$(RUN) -m stages.collect_garbage
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size

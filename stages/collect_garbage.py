@@ -1,4 +1,4 @@
-"""Removes unfinished work and cached data that nothing refers to any more (`make gc`)."""
+"""Removes work, cached data and locked stages that nothing refers to any more (`make gc`)."""
 
 import argparse
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from stages.digests import locked_outputs
+from dav2.data.files import written_whole
+from stages.digests import LOCK, locked_outputs
 from stages.fingerprint import WORK
 
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
@@ -23,20 +24,30 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    """Removes what `stale_work` lists, then what `dvc gc` finds.
+    """Removes what `stale_stages` and `stale_work` list, then what `dvc gc` finds.
 
-    `dvc gc` keeps what the working tree, any branch, tag or experiment refers to.
+    A dry run counts what stale stages refer to as still in use. `dvc gc` keeps what the working
+    tree, any branch, tag or experiment refers to.
 
     Args:
         arguments: Of the command line: `--dry-run`, `--keep`, `--days`, `--workspace-only`.
 
     Raises:
-        SystemExit: With one line, if a rebuild is running, or `dvc gc` fails.
+        SystemExit: With one line, if a rebuild is running, the pipeline cannot be read, or `dvc gc`
+            fails.
     """
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     if running := running_stages():
         raise SystemExit(f"collect_garbage: expected no rebuild to be running, got {running}")
+    try:
+        withdrawn = stale_stages()
+    except ValueError as error:
+        raise SystemExit(f"collect_garbage: {error}") from None
+    for name in withdrawn:
+        logger.info("%s: %s  %s", LOCK, name, "stale" if options.dry_run else "gone")
+    if withdrawn and not options.dry_run:
+        _unlock(withdrawn)
     freed = 0
     for folder in stale_work(keep=options.keep, days=options.days):
         size = _size(folder)
@@ -51,6 +62,31 @@ def main(arguments: list[str]) -> None:
     done = subprocess.run(command + ["--dry"] * options.dry_run)
     if done.returncode:
         raise SystemExit(f"dvc gc: expected exit status 0, got {done.returncode}")
+
+
+def stale_stages() -> list[str]:
+    """Returns the stages that dvc.lock knows but the pipeline has no more, in the lock's order.
+
+    DVC keeps such entries for good, and with them the names of outputs that are no more.
+
+    Raises:
+        ValueError: If DVC cannot read the pipeline.
+    """
+    if not LOCK.is_file():
+        return []
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.utils.serialize import load_yaml
+
+    try:
+        locked = load_yaml(LOCK).get("stages") or {}
+        with Repo() as repo:
+            known = {stage.addressing for stage in repo.index.stages}
+    except DvcException as error:
+        raise ValueError(
+            f"dvc.yaml: expected a pipeline that DVC reads, got {' '.join(str(error).split())}"
+        ) from None
+    return [name for name in locked if name not in known]
 
 
 def stale_work(*, keep: int, days: float, work: Path = WORK, root: Path = Path()) -> list[Path]:
@@ -84,6 +120,17 @@ def running_stages(root: Path = Path()) -> list[str]:
         return []
     writers = json.loads(held.read_text(encoding="utf-8")).get("write", {}).values()
     return sorted({writer["cmd"] for writer in writers if psutil.pid_exists(writer["pid"])})
+
+
+def _unlock(stages: list[str]) -> None:
+    """Removes stages from dvc.lock; the rest stays as DVC wrote it, to the byte."""
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    content = parse_yaml_for_update(LOCK.read_text(encoding="utf-8"), LOCK)
+    for name in stages:
+        del content["stages"][name]
+    with written_whole(LOCK) as written:
+        written.write_text(dumps_yaml(content), encoding="utf-8")
 
 
 def _named_by_outputs(root: Path) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.collect_garbage import main, running_stages, stale_work
+from stages.collect_garbage import main, running_stages, stale_stages, stale_work
 
 DAY_S = 86400.0
 
@@ -95,34 +95,92 @@ def test_does_nothing_while_a_rebuild_runs(tmp_path: Path, work, monkeypatch):
     assert folder.is_dir()
 
 
-@pytest.mark.slow
-def test_a_dry_run_removes_nothing_and_a_real_one_the_rest_of_the_cache(
-    tmp_path: Path, work, monkeypatch
-):
+@pytest.fixture
+def dvc(tmp_path: Path, monkeypatch):
+    """Makes the working directory an empty project and returns DVC's command line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
 
-    def dvc(*arguments: str) -> None:
+    def run(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True)
 
     subprocess.run(["git", "init", "--quiet"], check=True)
-    dvc("init", "--quiet")
+    run("init", "--quiet")
+    return run
+
+
+def cached(root: Path) -> set[str]:
+    files = (root / ".dvc" / "cache" / "files").rglob("*")
+    return {path.read_text() for path in files if path.is_file()}
+
+
+@pytest.mark.slow
+def test_a_dry_run_removes_nothing_and_a_real_one_the_rest_of_the_cache(tmp_path: Path, work, dvc):
     text = "stages:\n  one:\n    cmd: cp in.txt out.txt\n    deps: [in.txt]\n    outs: [out.txt]\n"
     (tmp_path / "dvc.yaml").write_text(text)
     for content in ("first", "second"):
         (tmp_path / "in.txt").write_text(content)
         dvc("repro", "--quiet")
     folder = work("train_teacher", "a" * 16, days=90)
-    cache = tmp_path / ".dvc" / "cache" / "files"
-    before = sorted(path for path in cache.rglob("*") if path.is_file())
-    assert len(before) == 2
+    locked = (tmp_path / "dvc.lock").stat()
     main(["--dry-run"])
     assert folder.is_dir()
-    assert sorted(path for path in cache.rglob("*") if path.is_file()) == before
+    assert cached(tmp_path) == {"first", "second"}
     main([])
     assert not folder.exists()
-    (kept,) = [path for path in cache.rglob("*") if path.is_file()]
-    assert kept.read_text() == "second"
+    assert cached(tmp_path) == {"second"}
+    now = (tmp_path / "dvc.lock").stat()
+    assert (now.st_ino, now.st_mtime_ns) == (locked.st_ino, locked.st_mtime_ns)  # not written
+
+
+PIPELINE = """
+stages:
+  ingest:
+    foreach: ${sources}
+    do:
+      cmd: echo ${item} > ${key}.txt
+      outs:
+        - ${key}.txt
+  count:
+    cmd: wc -l < rooms.txt > count.out
+    deps: [rooms.txt]
+    outs: [count.out]
+"""
+
+
+@pytest.mark.slow
+def test_stages_of_a_withdrawn_source_leave_the_lock_and_the_cache(tmp_path: Path, dvc, caplog):
+    parameters, lock_file = tmp_path / "params.yaml", tmp_path / "dvc.lock"
+    one, both = "sources: {rooms: r}\n", "sources: {photos: p, rooms: r}\n"
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    parameters.write_text(one)
+    dvc("repro", "--quiet")
+    before = lock_file.read_bytes()
+    parameters.write_text(both)
+    dvc("repro", "--quiet", "ingest@photos")
+    with_photos = lock_file.read_bytes()
+    assert stale_stages() == []
+    parameters.write_text(one)
+    assert stale_stages() == ["ingest@photos"]
+    with caplog.at_level("INFO"):
+        main(["--dry-run"])
+    assert "dvc.lock: ingest@photos  stale" in caplog.messages
+    assert lock_file.read_bytes() == with_photos
+    assert cached(tmp_path) == {"p\n", "r\n", "1\n"}
+    main([])
+    assert lock_file.read_bytes() == before
+    assert cached(tmp_path) == {"r\n", "1\n"}
+    dvc("status", "--quiet")  # fails if a stage has changed
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_cannot_be_read_withdraws_nothing(tmp_path: Path, dvc):
+    lock(tmp_path, "out.txt")
+    before = (tmp_path / "dvc.lock").read_bytes()
+    (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo ${absent}\n")
+    with pytest.raises(SystemExit, match=r"^collect_garbage: dvc\.yaml: expected a pipeline that "):
+        main([])
+    assert (tmp_path / "dvc.lock").read_bytes() == before
 
 
 def test_a_failure_of_dvc_is_told(tmp_path: Path, monkeypatch):
