@@ -20,8 +20,6 @@ from stages.withdrawn import remove_withdrawn
 
 Rival = Literal["constant", "ramp", "row_mean", "pixel_mean", "control"]
 
-logger = logging.getLogger(__name__)
-
 
 class Rule(Params):
     """One thing a released model must be better at than others."""

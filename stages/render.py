@@ -18,8 +18,6 @@ from stages.fingerprint import code_fingerprint, fingerprint, work_folder
 from stages.params import Params, load
 from stages.tracking import recorded
 
-logger = logging.getLogger(__name__)
-
 SetName = Literal["studio", "drive", "wild", "wild_eval"]
 # What decides a set's bytes beside its parameters.
 DECIDING_MODULES: dict[SetName, str] = {

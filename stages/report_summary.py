@@ -18,7 +18,6 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-_ORDER = next(measure for measure in MEASURES if measure.key == "pair_accuracy")
 _COMPARED = tuple(
     measure
     for measure in MEASURES

@@ -57,11 +57,6 @@ class Run:
         if self._client is not None:
             self._client.log_image(self.run_id, picture, artifact_file=name)
 
-    def log_file(self, path: Path) -> None:
-        """Keeps a copy of a file or a folder among the run's files."""
-        if self._client is not None:
-            self._client.log_artifact(self.run_id, str(path))
-
     def finish(self, status: str) -> None:
         """Sends what waits and closes the run as `FINISHED` or `FAILED`."""
         self._flush()

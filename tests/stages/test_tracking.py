@@ -50,7 +50,6 @@ def test_a_run_holds_parameters_metrics_inputs_and_files(project, monkeypatch):
         for step in range(3):
             run.log_metrics({"val/delta1": 0.5 + step / 10}, step=step)
         run.log_picture("validation.png", np.zeros((4, 5, 3), np.uint8))
-        run.log_file(Path("labelled.parquet"))
         Path("out.json").write_text("{}")
     client, seen = the_run(project)
     assert seen.info.status == "FINISHED"
@@ -63,7 +62,7 @@ def test_a_run_holds_parameters_metrics_inputs_and_files(project, monkeypatch):
     assert dataset.dataset.name == "labelled.parquet"
     assert seen.data.tags["dvc.out.out.json"] == dvc_digest(Path("out.json"))
     names = {file.path for file in client.list_artifacts(seen.info.run_id)}
-    assert names == {"validation.png", "labelled.parquet"}
+    assert names == {"validation.png"}
     assert (project / "mlruns").is_dir()
 
 
@@ -99,7 +98,6 @@ def test_other_ranks_record_nothing(project, monkeypatch):
     with tracked("train_teacher", SETTINGS, inputs={}) as run:
         run.log_metrics({"loss": 1.0})
         run.log_picture("p.png", np.zeros((4, 5, 3), np.uint8))
-        run.log_file(Path("labelled.parquet"))
     assert sorted(path.name for path in project.iterdir()) == ["labelled.parquet"]
 
 
