@@ -8,7 +8,7 @@ Axes: B batch, H height, W width (pixels).
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 _LEAST_DEVIATION = 1e-3
@@ -75,21 +75,6 @@ def residual(
     pred, pred_usable = remove_shift_and_scale(pred, valid)
     target, target_usable = remove_shift_and_scale(target, valid)
     return Residual(pred - target, valid, pred_usable & target_usable)
-
-
-def count_degenerate(
-    pred: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
-) -> Int[Tensor, ""]:
-    """Counts the images that weigh 0 in losses on maps without shift and scale.
-
-    Args:
-        pred: Predicted inverse depth, any affine scale.
-        target: Reference inverse depth, any affine scale.
-        valid: True where `target` was measured.
-    """
-    with torch.no_grad():
-        usable = remove_shift_and_scale(pred, valid)[1] & remove_shift_and_scale(target, valid)[1]
-        return (~usable).sum()
 
 
 def mean_over_images(losses: Float[Tensor, " B"], usable: Bool[Tensor, " B"]) -> Float[Tensor, ""]:

@@ -120,14 +120,18 @@ class DepthTraining(LightningModule):
             encoder.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Returns the loss, its terms and which samples gave finite numbers; waits for nothing."""
+        """Returns the loss, its terms, and which samples gave finite numbers; waits for nothing.
+
+        `degenerate` counts the images that weigh 0: a growing number of them is a model that
+        collapses.
+        """
         torch.manual_seed(mixed(mixed(self._seed) ^ self.num_steps_done) >> 1)
         images = distort(batch.images, batch.colours, max_sigma_px=self._max_sigma_px)
         inputs = normalise(images)
         with _attention(inputs):
             pred, tokens = self.model.forward_with_features(inputs)
         with torch.autocast(pred.device.type, enabled=False):
-            terms = self._terms(pred.float(), batch.targets, batch.valid)
+            terms, usable = self._terms(pred.float(), batch.targets, batch.valid)
         if self._frozen:
             with torch.no_grad():
                 frozen = self._frozen[0](inputs)[-1]
@@ -139,27 +143,29 @@ class DepthTraining(LightningModule):
         finite = pred.detach().isfinite().flatten(1).all(1)
         finite &= (batch.targets.isfinite() | ~batch.valid).flatten(1).all(1)
         detached = {name: term.detach() for name, term in terms.items()}
-        return {"loss": loss, "finite": finite, **detached}
+        degenerate = (~usable).float().sum()
+        return {"loss": loss, "finite": finite, "degenerate": degenerate, **detached}
 
     def _terms(
         self,
         pred: Float[Tensor, "B H W"],
         target: Float[Tensor, "B H W"],
         valid: Bool[Tensor, "B H W"],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Returns the weighted terms of the loss."""
+    ) -> tuple[dict[str, Float[Tensor, ""]], Bool[Tensor, " B"]]:
+        """Returns the weighted terms of the loss, and which images weigh more than 0 in them."""
         losses = self._losses
         match losses.target:
             case "depth":
                 focus = losses.variance_focus
-                return {"silog": silog_loss(pred, target, valid, variance_focus=focus)}
+                silog = silog_loss(pred, target, valid, variance_focus=focus)
+                return {"silog": silog}, valid.flatten(1).any(1)
             case "inverse_depth":
                 wrong = residual(pred, target, valid)
                 data = data_term(wrong, trim_fraction=losses.trim_fraction)
                 if losses.gradient_weight == 0:
-                    return {"data": data}
+                    return {"data": data}, wrong.usable
                 gradient = gradient_term(wrong, num_scales=losses.num_gradient_scales)
-                return {"data": data, "gradient": losses.gradient_weight * gradient}
+                return {"data": data, "gradient": losses.gradient_weight * gradient}, wrong.usable
             case _:
                 assert_never(losses.target)
 

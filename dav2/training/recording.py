@@ -30,7 +30,7 @@ class Recorder(Callback):
             listener: Told each row.
         """
         self.rows: list[dict[str, float]] = []
-        """One a period: step (the last one), loss, its terms and the rates of that step."""
+        """One a period: step (the last one), loss, its terms, degenerate images a step, rates."""
         self._every_steps = every_steps
         self._listener = listener
         self._pending: dict[str, list[Tensor]] = {}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dav2.losses.normalisation import count_degenerate, mean_over_images, remove_shift_and_scale
+from dav2.losses.normalisation import mean_over_images, remove_shift_and_scale, residual
 
 
 def maps(*rows):
@@ -75,12 +75,22 @@ def test_a_broken_value_at_a_valid_pixel_is_not_hidden(broken):
     assert not scaled.isfinite().all()
 
 
-def test_counts_images_of_which_prediction_or_target_is_degenerate():
+def test_an_image_is_usable_unless_prediction_or_target_is_degenerate():
     torch.manual_seed(0)
     pred, target, valid = torch.rand(4, 3, 5), torch.rand(4, 3, 5), torch.ones(4, 3, 5).bool()
-    assert count_degenerate(pred, target, valid).item() == 0
+    assert residual(pred, target, valid).usable.all()
     pred[0], target[1], valid[2] = 1.0, 2.0, False
-    assert count_degenerate(pred, target, valid).item() == 3
+    assert residual(pred, target, valid).usable.tolist() == [False, False, False, True]
+
+
+def test_residual_is_blind_to_the_scale_and_shift_of_either_map():
+    torch.manual_seed(0)
+    pred, target, valid = torch.rand(2, 3, 5), torch.rand(2, 3, 5), torch.rand(2, 3, 5) > 0.2
+    expected = residual(pred, target, valid)
+    other = residual(3 * pred + 1, 0.1 * target - 2, valid)
+    torch.testing.assert_close(other.values, expected.values, atol=1e-5, rtol=1e-4)
+    assert (expected.values[~valid] == 0).all()
+    assert (expected.values[valid] != 0).any()
 
 
 def test_mean_over_images_divides_by_all_of_them():

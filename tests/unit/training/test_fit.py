@@ -66,7 +66,7 @@ def test_a_training_leaves_averaged_weights_curves_and_validations(train):
     fitted = train(listener=lambda measures, step: told.append((step, sorted(measures)[0])))
     assert [row["step"] for row in fitted.curves] == [4, 6]
     assert set(fitted.curves[0]) == {
-        "step", "loss", "data", "gradient", "encoder_lr", "decoder_lr"
+        "step", "loss", "degenerate", "data", "gradient", "encoder_lr", "decoder_lr"
     }  # fmt: skip
     assert [entry["step"] for entry in fitted.history] == [3, 6]
     assert fitted.validation == fitted.history[-1]

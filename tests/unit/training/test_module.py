@@ -30,7 +30,7 @@ def training(losses, *, max_depth_m=None, frozen=False):
 def test_the_loss_is_the_sum_of_its_weighted_terms(batch):
     module = training(LossConfig("inverse_depth", gradient_weight=0.5))
     result = module.training_step(batch, 0)
-    assert set(result) == {"loss", "finite", "data", "gradient"}
+    assert set(result) == {"loss", "finite", "degenerate", "data", "gradient"}
     assert result["loss"].item() == pytest.approx((result["data"] + result["gradient"]).item())
     twice = training(LossConfig("inverse_depth", gradient_weight=1.0)).training_step(batch, 0)
     assert twice["gradient"].item() == pytest.approx(2 * result["gradient"].item())
@@ -40,7 +40,7 @@ def test_the_loss_is_the_sum_of_its_weighted_terms(batch):
 def test_the_data_term_is_that_of_the_prediction(batch):
     module = training(LossConfig("inverse_depth", gradient_weight=0.0, trim_fraction=0.1))
     result = module.training_step(batch, 0)
-    assert set(result) == {"loss", "finite", "data"}
+    assert set(result) == {"loss", "finite", "degenerate", "data"}
     pred = module.model(normalise(batch.images))
     expected = scale_shift_invariant_loss(pred, batch.targets, batch.valid, trim_fraction=0.1)
     assert result["data"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -49,7 +49,16 @@ def test_the_data_term_is_that_of_the_prediction(batch):
 def test_a_metric_model_minimises_silog_alone(batch):
     batch = batch._replace(targets=1 / batch.targets)
     result = training(LossConfig("depth"), max_depth_m=20.0).training_step(batch, 0)
-    assert set(result) == {"loss", "finite", "silog"}
+    assert set(result) == {"loss", "finite", "degenerate", "silog"}
+
+
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth"])
+def test_images_that_weigh_nothing_are_counted(batch, kind):
+    module = training(LossConfig(kind), max_depth_m=20.0 if kind == "depth" else None)
+    assert module.training_step(batch, 0)["degenerate"].item() == 0
+    valid = batch.valid.clone()
+    valid[0] = False
+    assert module.training_step(batch._replace(valid=valid), 0)["degenerate"].item() == 1
 
 
 def test_features_alike_to_the_frozen_ones_cost_nothing(batch):
