@@ -15,7 +15,7 @@ from dav2.data.open import ManifestReader
 from stages.evaluation import OUTPUTS, Domain, EvaluateParams, Evaluation, Predicted
 from stages.evaluation_summary import flat
 from stages.params import load
-from stages.sources import load_sources, locations
+from stages.sources import locations
 from stages.tracking import tracked
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
     outputs = [output / part for part in OUTPUTS]
     with tracked("evaluate", params, inputs=inputs, outputs=outputs) as run:
         sources = locations()
-        domains = {source: entry.domain for source, entry in load_sources().items()}
+        domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
         with written_whole(output) as folder:
             evaluation = Evaluation(
                 manifest, folder, params=params, sources=sources, domains=domains

@@ -24,7 +24,7 @@ from dav2.metrics.depth import evaluated_pixels
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
 from stages.evaluation_summary import flat
 from stages.params import load
-from stages.sources import load_sources, locations
+from stages.sources import locations
 from stages.tracking import tracked
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
@@ -58,15 +58,15 @@ def _evaluate(
 ) -> None:
     manifest = read_manifest(evaluation_path)
     sources = locations()
-    domains = {source: entry.domain for source, entry in load_sources().items()}
+    domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
     inputs = {"labelled": labelled_path, "evaluation": evaluation_path}
     folders = {name: output / f"trivial-{name}" for name in BASELINES}
     with tracked("evaluate_trivial", params, inputs=inputs, outputs=list(folders.values())) as run:
         chosen = _training_rows(labelled_path, params.baseline_samples)
         means = _TrainingMeans(params)
         trained = ManifestReader(chosen, sources)
-        for row, source in enumerate(chosen["source"]):
-            means.add(trained.read(row), domain=domains[source])
+        for row, domain in enumerate(chosen["domain"]):
+            means.add(trained.read(row), domain=domain)
         with ExitStack() as stack:
             evaluations = {
                 name: Evaluation(

@@ -180,14 +180,15 @@ def _with_leaks(role: Role, rows: pd.DataFrame, training: pd.DataFrame) -> pd.Da
 
     Held out are, for the role `evaluation`, all rows from every row of any other role, validation
     included (it chooses which weights are kept); for another role the rows of other splits than
-    `train` from those of `train`.
+    `train` from those of `train`. Images are compared by their own bytes: one photograph has the
+    same hash whichever reader lists it, with or without depth.
     """
     judged = role == "evaluation"
     seen = training if judged else rows[rows["split"] == "train"]
     held_out = pd.Series(judged, rows.index) | (rows["split"] != "train")
     return rows.assign(
         short_side_px=rows[["width", "height"]].min(axis=1),
-        content_in_training=held_out & rows["content_hash"].isin(seen["content_hash"]),
+        image_in_training=held_out & rows["image_hash"].isin(seen["image_hash"]),
         scene_in_training=held_out & _scenes(rows).isin(_scenes(seen)),
     )
 
@@ -207,8 +208,8 @@ def _row_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
             unique(column="content_hash", severity="warning"),
         ),
         (
-            "No sample held out for judging holds the bytes of a training sample.",
-            in_set(column="content_in_training", value_set=[False], severity="critical"),
+            "No sample held out for judging holds the image bytes of a training sample.",
+            in_set(column="image_in_training", value_set=[False], severity="critical"),
         ),
         (
             "No scene held out for judging is trained on.",

@@ -85,7 +85,12 @@ def _ingest(name: str, source: SourceParams, params: IngestParams, out: Path) ->
     reader = open_dataset(source.reader, root, max_pixels=params.max_image_pixels)
     decoder = code_fingerprint([f"dav2.data.{source.reader}"])
     code = code_fingerprint(["dav2.data.measurement", f"dav2.data.{source.reader}"])
-    constant = {"source": name, "dataset": source.reader, "decoder": decoder}
+    constant = {
+        "source": name,
+        "dataset": source.reader,
+        "domain": source.domain,
+        "decoder": decoder,
+    }
     jobs = _list_jobs(name, reader, source.splits(), root)
     mark = fingerprint(code, params.max_image_pixels)
     summary = _Summary()

@@ -27,7 +27,7 @@ class SourceParams(Params):
     watch: str
     """What DVC compares: the root itself if small, else the listing of `stages.snapshot`."""
     domain: Literal["indoor", "outdoor", "mixed"]
-    """Which metric models are evaluated on it."""
+    """Which metric models are evaluated on it; ingest writes it into the manifest."""
     roles: Annotated[dict[Role, tuple[str, ...]], Field(min_length=1)]
     """For each role, the splits that serve it."""
 
@@ -51,7 +51,7 @@ def locations(path: Path = PARAMS_FILE) -> dict[str, SourceLocation]:
     """Returns reader and root of every source.
 
     Stages that open samples call this without naming `sources` as a DVC parameter: manifests carry
-    the content hashes of what they list, so that moving a root reruns nothing.
+    the content hashes and the domain of what they list, so that moving a root reruns nothing.
     """
     return {
         name: SourceLocation(reader=source.reader, root=Path(source.root))

@@ -18,6 +18,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),  # unique over all sources
         pa.field("source", pa.string(), nullable=False),
         pa.field("dataset", pa.string(), nullable=False),  # name of the reader
+        pa.field("domain", pa.string(), nullable=False),  # of the source; decides metric protocols
         pa.field("split", pa.string(), nullable=False),
         pa.field("scene", pa.string(), nullable=False),
         pa.field("image", pa.string(), nullable=False),  # paths: POSIX, relative to the root
@@ -27,6 +28,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("bytes", pa.int64()),  # of image and depth
         pa.field("content_hash", pa.string()),  # SHA-256 over the bytes of all files
+        pa.field("image_hash", pa.string()),  # SHA-256 of the image's bytes, whatever the reader
         pa.field("decoder", pa.string(), nullable=False),  # fingerprint of the reader's code
         pa.field("brightness", pa.float64()),
         pa.field("contrast", pa.float64()),

@@ -19,6 +19,7 @@ MEASURED_COLUMNS = tuple(
         "sample_id",
         "source",
         "dataset",
+        "domain",
         "split",
         "scene",
         "image",
@@ -43,6 +44,7 @@ def measure_sample(reader: Reader, files: SampleFiles, *, root: Path) -> dict[st
     """
     row: dict[str, Any] = dict.fromkeys(MEASURED_COLUMNS)
     try:
+        row["image_hash"] = _hash_of(root / files.image)
         row["content_hash"] = _content_hash(root, files)
         row["bytes"] = sum(
             (root / name).stat().st_size for name in (files.image, files.depth) if name
@@ -71,12 +73,16 @@ def _content_hash(root: Path, files: SampleFiles) -> str:
     names = [files.image, *([files.depth] if files.depth else []), *files.extra]
     digest = hashlib.sha256()
     for name in names:
-        path = root / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected a file, got nothing there")
-        status = path.stat()
-        digest.update(_file_hash(path, status.st_size, status.st_mtime_ns).encode())
+        digest.update(_hash_of(root / name).encode())
     return digest.hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a file, got nothing there")
+    status = path.stat()
+    return _file_hash(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=16)

@@ -44,6 +44,7 @@ evaluate:
 """
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
 READERS = {"rooms": "diode", "streets": "diode", "stereo": "middlebury", "points": "da2k"}
+DOMAINS = {"rooms": "indoor", "streets": "outdoor", "stereo": "mixed", "points": "mixed"}
 HEIGHT, WIDTH = 30, 40
 
 
@@ -94,6 +95,7 @@ def manifest_of(root: Path, sources: list[str], *, split: str | None = None) -> 
                     "sample_id": f"{source}-{files.sample_id}".replace("/", "_").replace(".", "_"),
                     "source": source,
                     "dataset": READERS[source],
+                    "domain": DOMAINS[source],
                     "split": split or SPLITS[source],
                     "scene": files.scene,
                     "image": files.image,
@@ -188,6 +190,18 @@ def test_a_metric_model_is_measured_in_metres_on_its_domain(project):
     assert {"rooms", "streets", "stereo"} <= set(metrics)
     per_image = pd.read_parquet(project / "out" / "per_image.parquet")
     assert set(per_image.loc[per_image["protocol"] == "metric", "source"]) == {"rooms"}
+
+
+def test_the_domain_is_that_of_the_manifest_on_which_dvc_depends(project):
+    manifest = read_manifest(project / "evaluation.parquet").assign(domain="outdoor")
+    write_manifest(manifest, project / "evaluation.parquet")  # params.yaml still says indoor
+    checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="indoor")
+    assert "metric" not in run(project, checkpoint)
+    evaluate_trivial.main(
+        project / "labelled.parquet", project / "evaluation.parquet", project / "reports"
+    )
+    metrics = json.loads((project / "reports" / "trivial-constant" / "metrics.json").read_text())
+    assert set(metrics["metric"]) == {"rooms", "streets", "average"}
 
 
 def test_a_metric_model_of_no_known_domain_is_refused(project):

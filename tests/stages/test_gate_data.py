@@ -2,11 +2,15 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
+from dav2.data.measurement import measure_sample
+from dav2.data.open import open_dataset
 from stages import gate_data, gates
 from stages.gate_data import main
 from stages.params import load
@@ -71,6 +75,7 @@ def rows(source, split, count, *, scene=None, labelled=True):
             "sample_id": f"{source}-{split}_{number}",
             "source": source,
             "dataset": SOURCES[source][0],
+            "domain": SOURCES[source][1],
             "split": split,
             "scene": scene or f"{split}{number}",
             "image": f"{split}/{number}.jpg",
@@ -79,6 +84,7 @@ def rows(source, split, count, *, scene=None, labelled=True):
             "height": 126,
             "bytes": 10,
             "content_hash": f"{source}{split}{number}",
+            "image_hash": f"image {source}{split}{number}",
             "decoder": "0" * 16,
             "brightness": 0.5,
             "contrast": 0.2,
@@ -194,7 +200,17 @@ def test_two_runs_write_the_same_bytes(project):
 
 
 def test_an_evaluation_image_that_is_trained_on_blocks_and_nothing_is_written(project, caplog):
-    project.good["pairs"][1]["content_hash"] = project.good["wild"][3]["content_hash"]
+    photograph = np.random.default_rng(0).integers(0, 256, (126, 168, 3), np.uint8)
+    Path("raw").mkdir()
+    Image.fromarray(photograph).save("raw/a.jpg")
+    pair = {"point1": [3, 4], "point2": [5, 6], "closer_point": "point1"}
+    Path("raw/annotations.json").write_text(json.dumps({"a.jpg": [pair]}))
+    for row, name, split in (
+        (project.good["wild"][3], "folder", "all"),
+        (project.good["pairs"][1], "da2k", "test"),
+    ):
+        reader = open_dataset(name, Path("raw"))
+        row |= measure_sample(reader, reader.list_samples(split)[0], root=Path("raw"))
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit, match="1"):
         project.run()
     assert "gate data (evaluation): critical: No sample held out" in caplog.text
@@ -205,7 +221,8 @@ def test_an_evaluation_image_that_is_trained_on_blocks_and_nothing_is_written(pr
 
 
 def test_a_validation_image_that_is_trained_on_blocks(project):
-    project.good["studio"][4]["content_hash"] = project.good["studio"][0]["content_hash"]
+    for column in ("content_hash", "image_hash"):
+        project.good["studio"][4][column] = project.good["studio"][0][column]
     success, failed = project.verdict("labelled")
     assert success is False
     assert [found["severity"] for found in failed] == ["warning", "critical"]  # twice; trained on

@@ -108,6 +108,7 @@ def ingest(source):
     rows = [
         dict.fromkeys(MANIFEST_SCHEMA.names)
         | {"sample_id": sample_id, "source": source, "dataset": reader_name, "split": split,
+           "domain": SOURCES[source][1],
            "scene": files.scene, "image": files.image, "depth": files.depth,
            "extra": json.dumps(files.extra), "decoder": "0" * 16}
         | measure_sample(reader, files, root=root)

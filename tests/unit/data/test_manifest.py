@@ -21,6 +21,7 @@ def row(sample_id="photos-a", **changes):
         "sample_id": sample_id,
         "source": "photos",
         "dataset": "folder",
+        "domain": "mixed",
         "split": "all",
         "scene": "",
         "image": "a.jpg",

@@ -34,6 +34,7 @@ def test_a_good_sample_is_measured_whole(root):
     assert (row["width"], row["height"]) == (3, 2)
     assert row["bytes"] == (root / RGB).stat().st_size + (root / DEPTH).stat().st_size
     assert row["content_hash"] == hashlib.sha256("".join(digests).encode()).hexdigest()
+    assert row["image_hash"] == digests[0]
     assert row["brightness"] == pytest.approx(0.2, abs=0.01)
     assert row["depth_p50_m"] == 2
     assert row["depth_constant"]
@@ -71,6 +72,7 @@ def test_a_bad_image_leaves_its_hash(root):
     assert row["reason"].startswith(f"{RGB}: expected a JPEG, PNG or WebP image, got 4 bytes")
     assert row["width"] is None
     assert row["content_hash"] is not None
+    assert row["image_hash"] == hashlib.sha256(b"text").hexdigest()
 
 
 def test_a_missing_file_leaves_no_hash(root):
