@@ -61,6 +61,24 @@ def test_text_that_is_no_yaml_is_one_line(written):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_a_number_that_is_not_finite_is_refused(written, number):
+    with pytest.raises(ValueError, match=r"params.yaml: a\.lr: Input should be a finite number"):
+        load("a", Example, written(f"a:\n  lr: {number}\n  crop_px: [1, 2]\n"))
+
+
+@pytest.mark.parametrize("value", ["2026-01-01", "&a [*a]", "!!binary aGk="])
+def test_a_value_that_is_no_json_is_one_line(written, value):
+    with pytest.raises(ValueError, match=r"params.yaml: a: expected numbers, text .*, got: "):
+        load("a", Example, written(f"a:\n  lr: {value}\n  crop_px: [1, 2]\n"))
+
+
+@pytest.mark.parametrize(("text", "got"), [("", "nothing"), ("- a\n", "list"), ("a\n", "str")])
+def test_a_file_without_sections_is_named(written, text, got):
+    with pytest.raises(ValueError, match=f"params.yaml: expected a map of sections, got {got}$"):
+        load("a", Example, written(text))
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="expected a parameters file"):
         load("a", Example, tmp_path / "none.yaml")

@@ -54,6 +54,17 @@ def test_no_source_at_all_is_refused(written):
         load_sources(written("sources: {}\n"))
 
 
+def test_an_empty_file_is_one_line(written):
+    with pytest.raises(ValueError, match=r"params\.yaml: expected a map of sections, got nothing$"):
+        load_sources(written(""))
+
+
+def test_a_root_that_yaml_takes_for_a_date_is_one_line(written):
+    text = GOOD.replace("root: ../photos", "root: 2026-01-01")
+    with pytest.raises(ValueError, match=r"sources\.photos: expected .*dates in quotes.*, got: "):
+        load_sources(written(text))
+
+
 def test_the_shipped_sources_serve_every_role():
     served = {role for source in load_sources().values() for role in source.roles}
     assert served == set(ROLES)
