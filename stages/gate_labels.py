@@ -25,7 +25,8 @@ class GateLabelsParams(Params):
 
     min_labels: PositiveInt
     min_coverage: Share
-    """Share of a source's photographs that got a label."""
+    """Share of a source's photographs that got a label; one may lack it in a source of any size,
+    if others have theirs."""
     max_degenerate_fraction: Share
     """Share of labels that are flat, so that no loss could learn from them."""
     max_zero_fraction: Share
@@ -66,8 +67,10 @@ def main(labels: Path, verdict: Path) -> None:
 
 
 def source_table(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row a source: `coverage`, `flip_inconsistency` (mean) and `drift`.
+    """Returns one row a source: `judged_coverage`, `flip_inconsistency` (mean) and `drift`.
 
+    Judged coverage is the share of photographs with a label; null where just one lacks it and
+    others do not, which is allowed.
     Drift is the largest Kolmogorov-Smirnov distance, over statistics that do not depend on a
     label's scale, between the source and all others together; null with one source.
 
@@ -79,11 +82,12 @@ def source_table(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame:
     for name in sorted({*rows["source"], *refused["source"]}):
         own, others = rows[rows["source"] == name], rows[rows["source"] != name]
         num_refused = int((refused["source"] == name).sum())
+        let_off = len(own) > 0 and num_refused == 1
         both = len(own) and len(others)
         entries.append(
             {
                 "sample_id": name,
-                "coverage": len(own) / (len(own) + num_refused),
+                "judged_coverage": np.nan if let_off else len(own) / (len(own) + num_refused),
                 "flip_inconsistency": own["flip_inconsistency"].mean(),
                 "drift": max(distance(own[c], others[c]) for c in _DRIFTING) if both else np.nan,
             }
@@ -144,7 +148,7 @@ def _source_checks(params: GateLabelsParams, *, has_flips: bool) -> list[Check]:
     import great_expectations.expectations as gxe
 
     between = gxe.ExpectColumnValuesToBeBetween
-    coverage = between(column="coverage", min_value=params.min_coverage, severity="critical")
+    coverage = between(column="judged_coverage", min_value=params.min_coverage, severity="critical")
     drift = between(column="drift", max_value=params.max_drift, severity="warning")
     flip = between(
         column="flip_inconsistency", max_value=params.max_flip_inconsistency, severity="warning"

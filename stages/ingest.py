@@ -47,7 +47,7 @@ class IngestParams(Params):
     max_image_pixels: PositiveInt
     """Larger images are refused by their header, before anything is decoded."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """With more unreadable samples than this the stage fails."""
+    """With a larger share of unreadable samples the stage fails; one may always be unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class _Summary:
             _logger.warning("quarantined: %s", reason)
         if bad:
             _logger.warning("%d of %d samples are quarantined", bad, total)
-        if bad == total or bad > max_fraction * total:
+        if bad == total or bad > max(1, max_fraction * total):
             raise ValueError(
                 f"{root}: expected at most {max_fraction:.1%} of the samples to be unreadable "
                 f"(ingest.max_quarantined_fraction), got {bad} of {total}; "

@@ -87,8 +87,19 @@ def test_flat_or_empty_labels_block(judge, spoilt):
 def test_too_few_labels_of_one_source_block(judge, caplog):
     rows = pd.concat([labels("wild", 40), labels("photos", 4)])
     with pytest.raises(SystemExit, match="1"):
-        judge(rows, refused("photos", 1))
-    assert "first: photos (0.8)" in caplog.text
+        judge(rows, refused("photos", 4))
+    assert "first: photos (0.5)" in caplog.text
+
+
+def test_one_photograph_without_a_label_is_allowed_in_a_source_of_any_size(judge):
+    rows = pd.concat([labels("wild", 40), labels("photos", 4)])
+    assert judge(rows, refused("photos", 1))["success"]
+    assert judge(labels("wild", 11), refused("wild", 1))["success"]  # no coverage to judge at all
+
+
+def test_a_source_whose_only_photograph_has_no_label_blocks(judge):
+    with pytest.raises(SystemExit, match="1"):
+        judge(labels("wild", 40), refused("photos", 1))
 
 
 def test_labels_that_are_ramps_or_follow_the_mirror_only_warn(judge):
@@ -127,8 +138,8 @@ def test_a_single_source_has_no_drift():
 def test_a_source_that_got_no_label_has_no_coverage():
     rows = labels("wild", 4).assign(median_place=0.5)
     table = source_table(rows, refused("photos", 3)).set_index("sample_id")
-    assert table.loc["photos", "coverage"] == 0.0
-    assert table.loc["wild", "coverage"] == 1.0
+    assert table.loc["photos", "judged_coverage"] == 0.0
+    assert table.loc["wild", "judged_coverage"] == 1.0
 
 
 def test_missing_labels_are_one_line(judge):

@@ -218,6 +218,20 @@ def test_too_many_bad_samples_fail_in_one_line_and_leave_the_last_result(project
     assert not list(project.glob(".out*"))
 
 
+def test_one_bad_sample_never_fails_a_source_unless_it_is_the_only_one(project, read):
+    configure(limit=0.05)
+    main("photos", OUT)  # 1 of 12
+    assert len(read_manifest(OUT / "manifest.parquet")) == 11
+    Path("photos/00.jpg").write_text("text")
+    with pytest.raises(SystemExit, match=r"got 2 of 12; "):
+        main("photos", OUT)
+    Path("alone").mkdir()
+    Path("alone/text.png").write_text("not a picture")
+    configure(root="alone", limit=0.05)
+    with pytest.raises(SystemExit, match=r"got 1 of 1; "):
+        main("photos", Path("other"))
+
+
 def write_hypersim_frame(root: Path, number: int, distance=None):
     preview = root / f"{FRAME}_final_preview" / f"frame.{number:04d}.tonemap.jpg"
     photograph(preview, seed=number, size=(6, 8))
