@@ -25,9 +25,14 @@ $(VENV)/.installed: requirements.lock
 	$(RUN) -m pip install --quiet --no-deps --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-repro: install  ## Rebuild what changed, from raw data to the report
+repro: install .work/.params_checked  ## Rebuild what changed, from raw data to the report
 	dvc repro
 	@echo "Report: file://$(CURDIR)/reports/index.html"
+
+# Imports every stage, so only when something changed.
+.work/.params_checked: params.yaml $(wildcard stages/*.py) | install
+	@$(RUN) -m stages.sections
+	@mkdir -p .work && touch $@
 
 test: install  ## All tests but those that need a GPU
 	pytest -m "not gpu and not soak" -q
@@ -45,7 +50,8 @@ deps: install  ## Write the code dependencies of every stage into dvc.yaml
 experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml
 	@test -n "$(E)" || { echo "make experiment: expected E=experiments/<name>.yaml, got none"; exit 2; }
 	$(RUN) -m stages.experiment $(E)
-	dvc exp run --name $(basename $(notdir $(E)))
+	dvc repro
+	dvc exp save --force --name $(basename $(notdir $(E)))  # replaces the one of that name
 
 ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
 	$(RUN) -m flows.ui

@@ -7,6 +7,7 @@ run. Options: `python -m flows.rebuild --help`.
 import argparse
 import queue
 import shlex
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -52,6 +53,8 @@ def rebuild(
         retry_delay_s: Seconds before each.
         timeout_s: Limit of one stage, seconds.
     """
+    if problems := parameter_problems():
+        return Failed(message=problems)
     root, sessions = Path.cwd(), Sessions()
     stages = read_graph(targets or ())
     plan = Plan(stages, cpu_slots, list(gpus or ()))
@@ -111,6 +114,15 @@ def prove_nothing_left(sessions: Sessions) -> None:
         raise RuntimeError(f"dvc repro --dry: expected nothing left to run, got {left}")
 
 
+def parameter_problems() -> str:
+    """Returns one line for each section of params.yaml that does not fit; empty if all do."""
+    if not Path("params.yaml").is_file():
+        return ""
+    command = [sys.executable, "-m", "stages.sections"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stderr.strip() if done.returncode else ""
+
+
 def _run_all(
     plan: Plan, sessions: Sessions, *, stage_task: Any, timeout_s: float | None
 ) -> dict[str, str]:
@@ -166,7 +178,8 @@ def main(arguments: list[str]) -> int:
     """Runs the flow as the command line says; returns the exit status.
 
     Raises:
-        SystemExit: With one line, if a target is no stage or there is no slot.
+        SystemExit: With one line, if a target is no stage or there is no slot; one line for each
+            parameter that does not fit.
     """
     parser = argparse.ArgumentParser(
         prog="python -m flows.rebuild", description="Runs every stage of dvc.yaml that changed."
@@ -182,6 +195,8 @@ def main(arguments: list[str]) -> int:
         Plan(read_graph(options["targets"]), options["cpu_slots"], options["gpus"] or [])
     except ValueError as error:
         raise SystemExit(str(error)) from None  # before a server is started for it
+    if problems := parameter_problems():
+        raise SystemExit(problems)
     state = rebuild(**options, return_state=True)
     return 0 if state.is_completed() else 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dav2.data.files import written_whole
 from stages.params import PARAMS_FILE
-from stages.sections import problems
+from stages.sections import main as validate
 
 
 def main(experiment: Path, params: Path = PARAMS_FILE) -> None:
@@ -15,12 +15,7 @@ def main(experiment: Path, params: Path = PARAMS_FILE) -> None:
     Raises:
         SystemExit: If it does not fit; `params` is left as it was. One line a problem.
     """
-    try:
-        found = problems(experiment)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from None
-    if found:
-        raise SystemExit("\n".join(found))
+    validate(experiment)
     with written_whole(params) as written:
         shutil.copyfile(experiment, written)
 

@@ -1,4 +1,7 @@
-"""Validates a whole parameters file: every section by the class of its stage."""
+"""Validates a whole parameters file: every section by the class of its stage.
+
+`python -m stages.sections` does it for params.yaml.
+"""
 
 from pathlib import Path
 
@@ -30,6 +33,20 @@ def problems(path: Path = PARAMS_FILE) -> list[str]:
     known = {name.partition(".")[0] for name in models} | {"sources"}
     unknown = sorted(set(read_document(path) or {}) - known)
     return found + [f"{path}: expected one of {sorted(known)}, got {name!r}" for name in unknown]
+
+
+def main(path: Path = PARAMS_FILE) -> None:
+    """Ends with one line a problem and exit status 1, if there is any.
+
+    Raises:
+        SystemExit: If the file does not fit.
+    """
+    try:
+        found = problems(path)
+    except (FileNotFoundError, ValueError) as error:
+        found = [str(error)]
+    if found:
+        raise SystemExit("\n".join(found))
 
 
 def section_models() -> dict[str, type[Params]]:
@@ -66,3 +83,7 @@ def section_models() -> dict[str, type[Params]]:
         "gate_release": GateReleaseParams,
         "report": ReportParams,
     }
+
+
+if __name__ == "__main__":
+    main()

@@ -126,6 +126,16 @@ def test_a_bad_command_line_is_refused_in_one_line(arguments: list[str], line: s
         main(arguments)
 
 
+def test_parameters_that_do_not_fit_are_refused_before_anything_runs(project: Path):
+    for package in ("stages", "dav2"):
+        (project / package).symlink_to(ROOT / package)
+    text = (ROOT / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("num_steps:", "num_step:", 1))
+    with pytest.raises(SystemExit, match=r"^params\.yaml: .*num_step"):
+        main([])
+    assert not (project / "ran.log").exists()
+
+
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.sections import problems, section_models
+from stages.sections import main, problems, section_models
 
 SHIPPED = Path("params.yaml")
 
@@ -47,3 +47,11 @@ def test_an_unknown_section_is_named(changed):
 def test_a_source_without_a_role_is_named(changed):
     (line,) = problems(changed("\n      unlabelled: [all]", "\n      unlabeled: [all]"))
     assert "sources.wild.roles" in line
+
+
+def test_the_command_says_every_problem_in_a_line_and_fails(changed):
+    main(SHIPPED)
+    with pytest.raises(SystemExit, match=r"encoder_lr: .*got '1e-3'$"):
+        main(changed("encoder_lr: 1e-3", 'encoder_lr: "1e-3"'))
+    with pytest.raises(SystemExit, match=r"none\.yaml: expected a parameters file"):
+        main(Path("none.yaml"))
