@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 class Run:
     """The MLflow run of one stage; on the other ranks of a distributed run it records nothing.
 
-    Metrics are gathered and sent in batches. A tracking server that fails later than the start of
-    the run costs the record, never the work: what could not be sent is logged as an error.
+    Metrics are gathered and sent in batches. A tracking server or an artifact store that fails
+    later than the start of the run costs the record, never the work: what could not be sent is
+    logged as an error.
     """
 
     def __init__(self, client: Any | None = None, run_id: str = "") -> None:
@@ -55,7 +56,8 @@ class Run:
     def log_picture(self, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Keeps a picture as `name` (`validation.png`) among the run's files."""
         if self._client is not None:
-            self._client.log_image(self.run_id, picture, artifact_file=name)
+            send = partial(self._client.log_image, self.run_id, picture, artifact_file=name)
+            _attempted(f"keep the picture {name}", send)
 
     def finish(self, status: str) -> None:
         """Sends what waits and closes the run as `FINISHED` or `FAILED`."""
@@ -100,6 +102,7 @@ def tracked(
 
     Raises:
         FileNotFoundError: If an input does not exist.
+        ConnectionError: With one line, if the store does not answer.
     """
     if not _is_first_rank():
         yield Run()
@@ -121,6 +124,7 @@ def recorded(stage: str) -> Iterator[dict[str, Any]]:
     """Appends a line to `.work/runs.jsonl` about the block: status, seconds, memory, device.
 
     For stages without an MLflow run. Also rewrites `.work/run_facts.js`, which the report shows.
+    Where neither can be written, an error is logged and the block's own outcome stands.
 
     Args:
         stage: Name of the stage's module.
@@ -136,17 +140,19 @@ def recorded(stage: str) -> Iterator[dict[str, Any]]:
         yield facts
         status = "FINISHED"
     finally:
-        _append_facts(
-            {
-                "stage": _address(stage),
-                "status": status,
-                "started": started.isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - begin_s, 2),
-                "peak_rss_mb": round(_peak_rss_mb()),
-                **_device(),
-                **facts,
-            }
-        )
+        entry = {
+            "stage": _address(stage),
+            "status": status,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - begin_s, 2),
+            "peak_rss_mb": round(_peak_rss_mb()),
+            **_device(),
+            **facts,
+        }
+        try:
+            _append_facts(entry)
+        except OSError as error:
+            logger.error("%s: expected to record a line about the stage, got %s", RUNS, error)
 
 
 def tracking_uri() -> str:
@@ -156,6 +162,21 @@ def tracking_uri() -> str:
 
 def _start(address: str, params: BaseModel, inputs: Mapping[str, Path]) -> Run:
     digests = {name: (path, dvc_digest(path)) for name, path in sorted(inputs.items())}
+    # Before the import: MLflow reads them once.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _opened(address, params, digests)
+    except MlflowException as error:
+        got = str(error).partition("\n")[0]
+        raise ConnectionError(
+            f"MLFLOW_TRACKING_URI: expected a tracking store that answers, got {got}"
+        ) from None
+
+
+def _opened(address: str, params: BaseModel, digests: Mapping[str, tuple[Path, str]]) -> Run:
     client, experiment_id = _connect()
     from mlflow.entities import Param
 
@@ -172,9 +193,6 @@ def _start(address: str, params: BaseModel, inputs: Mapping[str, Path]) -> Run:
 
 def _connect() -> tuple[Any, str]:
     """Returns a client and the experiment; the first process of a project creates the database."""
-    # Before the import: MLflow reads them once.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
@@ -223,7 +241,7 @@ def _attempted(what: str, send: Callable[[], Any]) -> bool:
 
     try:
         send()
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:  # OSError: of an artifact store
         logger.error("MLflow could not %s: %s", what, str(error).partition("\n")[0])
         return False
     return True
@@ -231,16 +249,27 @@ def _attempted(what: str, send: Callable[[], Any]) -> bool:
 
 def _append_facts(facts: dict[str, Any]) -> None:
     with _locked(RUNS.with_suffix(".lock")):
+        before = RUNS.read_bytes() if RUNS.exists() else b""
+        torn = before and not before.endswith(b"\n")
         with RUNS.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(facts, sort_keys=True) + "\n")
-        last = {}
-        for line in RUNS.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            last[entry["stage"]] = entry
+            stream.write(("\n" if torn else "") + json.dumps(facts, sort_keys=True) + "\n")
+        entries = [_read_facts(line) for line in before.splitlines()]
+        if None in entries:
+            logger.warning("%s: expected JSON, got %d torn lines", RUNS, entries.count(None))
+        last = {entry["stage"]: entry for entry in [*entries, facts] if entry is not None}
         text = json.dumps(list(last.values()), sort_keys=True, indent=1).replace("<", "\\u003c")
         part = FACTS.with_suffix(".part")
         part.write_text(f"window.runFacts = {text};\n", encoding="utf-8")
         part.replace(FACTS)
+
+
+def _read_facts(line: bytes) -> dict[str, Any] | None:
+    """Returns a line's facts; None of a line that a full disk or a loss of power tore."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "stage" in entry else None
 
 
 @contextmanager

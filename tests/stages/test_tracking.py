@@ -112,6 +112,50 @@ def test_a_lost_store_costs_the_record_and_not_the_work(project, caplog):
     assert "MLflow could not record 1 numbers" in caplog.text
 
 
+def test_a_lost_artifact_store_costs_the_pictures_and_not_the_work(project, caplog):
+    (project / "mlruns").write_text("a file where a folder should be")
+    with tracked("train_teacher", SETTINGS, inputs={}) as run:
+        run.log_picture("validation.png", np.zeros((4, 5, 3), np.uint8))
+        finished = True
+    assert finished
+    assert "MLflow could not keep the picture validation.png" in caplog.text
+    _, seen = the_run(project)
+    assert seen.info.status == "FINISHED"
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_one_line(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with (
+        pytest.raises(ConnectionError, match="expected a tracking store that answers") as caught,
+        tracked("train_teacher", SETTINGS, inputs={}),
+    ):
+        pytest.fail("the block ran")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("torn", ['{"stage": "ing', '{"stage": "ing\n', "\0\0\0\n", "[1]\n"])
+def test_a_torn_line_of_facts_is_left_out_with_a_warning(project, caplog, torn):
+    with recorded("ingest"):
+        pass
+    with tracking.RUNS.open("a") as stream:
+        stream.write(torn)
+    with recorded("render"):
+        pass
+    text = tracking.FACTS.read_text()
+    entries = json.loads(text.removeprefix("window.runFacts = ").removesuffix(";\n"))
+    assert [entry["stage"] for entry in entries] == ["ingest", "render"]
+    assert "runs.jsonl: expected JSON, got 1 torn lines" in caplog.text
+    assert json.loads(tracking.RUNS.read_text().splitlines()[-1])["stage"] == "render"
+
+
+def test_facts_that_cannot_be_written_do_not_hide_the_stages_own_error(project, caplog):
+    (project / ".work").write_text("a file where a folder should be")
+    with pytest.raises(RuntimeError, match="no luck"), recorded("ingest"):
+        raise RuntimeError("no luck")
+    assert "runs.jsonl: expected to record a line about the stage, got" in caplog.text
+
+
 def test_facts_keep_the_last_run_of_each_stage(project, monkeypatch):
     for address in ("ingest@a", "ingest@b", "ingest@a"):
         monkeypatch.setenv("DVC_STAGE", address)
