@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,12 +21,14 @@ from stages.fingerprint import WORK
 FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 KEPT_A_STAGE = 3
 KEPT_DAYS = 14.0
+LABELS = Path("data/training/pseudo")
+PHOTOGRAPHS = Path("data/gated/unlabelled.parquet")
 
 logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    """Removes what `stale_stages` and `stale_work` list, then what `dvc gc` finds.
+    """Removes what `stale_stages`, `stale_work` and `stale_shards` list, then what `dvc gc` finds.
 
     A dry run counts what stale stages refer to as still in use. `dvc gc` keeps what the working
     tree, any branch, tag or experiment refers to.
@@ -42,14 +46,16 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(f"collect_garbage: expected no rebuild to be running, got {running}")
     try:
         withdrawn = stale_stages()
-    except ValueError as error:
+        stale = stale_work(keep=options.keep, days=options.days)
+        stale += [folder for folder in stale_shards() if folder.parent not in stale]
+    except (ValueError, OSError) as error:
         raise SystemExit(f"collect_garbage: {error}") from None
     for name in withdrawn:
         logger.info("%s: %s  %s", LOCK, name, "stale" if options.dry_run else "gone")
     if withdrawn and not options.dry_run:
         _unlock(withdrawn)
     freed = 0
-    for folder in stale_work(keep=options.keep, days=options.days):
+    for folder in stale:
         size = _size(folder)
         freed += size
         logger.info("%s  %.1f MB", folder.as_posix(), size / 1e6)
@@ -113,6 +119,34 @@ def stale_work(*, keep: int, days: float, work: Path = WORK, root: Path = Path()
     return sorted(stale)
 
 
+def stale_shards(root: Path = Path()) -> list[Path]:
+    """Returns shard folders of the current labels' recipe that hold no current photograph, sorted.
+
+    A withdrawn or changed photograph would stay in `.work/pseudo_label/<recipe>` for ever, since
+    the recipe is in use. Kept are the shards of which the labels' `shards.json` has the checksum,
+    and those that the current photographs are divided into: an interrupted labelling goes on.
+
+    Args:
+        root: Folder of the project, with params.yaml.
+
+    Raises:
+        FileNotFoundError: If there are photographs but no params.yaml.
+        ValueError: If section `pseudo_label` does not fit, or the photographs are no manifest.
+    """
+    labels = root / LABELS
+    if not (labels / "summary.json").is_file():
+        return []
+    recipe = json.loads((labels / "summary.json").read_bytes())["recipe"]
+    named = json.loads((labels / "shards.json").read_bytes())
+    store = root / WORK / "pseudo_label" / recipe
+    planned = _planned_shards(root, recipe)
+    return sorted(
+        folder
+        for folder in store.glob("[!.]*")
+        if folder.is_dir() and folder.name not in planned and not _is_named(folder, named)
+    )
+
+
 def running_stages(root: Path = Path()) -> list[str]:
     """Returns the commands of living processes that hold outputs of the project for writing."""
     held = root / ".dvc" / "tmp" / "rwlock"
@@ -131,6 +165,34 @@ def _unlock(stages: list[str]) -> None:
         del content["stages"][name]
     with written_whole(LOCK) as written:
         written.write_text(dumps_yaml(content), encoding="utf-8")
+
+
+def _planned_shards(root: Path, recipe: str) -> set[str]:
+    """Returns the names of the folders that a labelling of the current photographs makes."""
+    import pandas as pd
+
+    from dav2.labeling.plan import plan_shards
+    from stages.params import PARAMS_FILE, load
+    from stages.pseudo_label import PseudoLabelParams
+
+    if not (root / PHOTOGRAPHS).is_file():
+        return set()
+    columns = ["sample_id", "source", "content_hash", "decoder"]  # a manifest of older code will do
+    manifest = pd.read_parquet(root / PHOTOGRAPHS, columns=columns)
+    if manifest.empty:
+        return set()
+    params = load("pseudo_label", PseudoLabelParams, root / PARAMS_FILE)
+    shards = plan_shards(manifest, samples_per_shard=params.samples_per_shard, recipe=recipe)
+    return {f"{shard.name}-{shard.key}" for shard in shards}
+
+
+def _is_named(folder: Path, named: Mapping[str, Any]) -> bool:
+    """Says whether a committed shard is one of those published, by name and checksum."""
+    record = folder / "record.json"
+    published = named.get(folder.name.rpartition("-")[0])
+    if published is None or not record.is_file():
+        return False
+    return bool(json.loads(record.read_bytes())["sha256"] == published["sha256"])
 
 
 def _named_by_outputs(root: Path) -> set[str]:

@@ -1,13 +1,26 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from stages.collect_garbage import main, running_stages, stale_stages, stale_work
+from stages import pseudo_label
+from stages.collect_garbage import (
+    LABELS,
+    PHOTOGRAPHS,
+    main,
+    running_stages,
+    stale_shards,
+    stale_stages,
+    stale_work,
+)
+from tests.fixtures.labelling import ARGUMENTS, Project
 
 DAY_S = 86400.0
 
@@ -72,6 +85,64 @@ def test_leaves_alone_what_is_no_folder_of_a_fingerprint(tmp_path: Path, work):
     work("gates", "data", days=90)
     (tmp_path / ".work" / "runs.jsonl").write_text("{}")
     assert stale(tmp_path) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch):
+    """A project of photographs of the source `wild`; `label` gates and labels what there is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.tracking.tracked", lambda *_, **__: nullcontext(Mock()))
+    made = Project(tmp_path)
+    made.add_photographs("wild", 8)
+    return made
+
+
+def gate(project: Project) -> None:
+    project.write()
+    PHOTOGRAPHS.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ARGUMENTS[0], PHOTOGRAPHS)
+
+
+def label(project: Project) -> set[str]:
+    gate(project)
+    pseudo_label.main(PHOTOGRAPHS, ARGUMENTS[1], LABELS)
+    return {path.as_posix() for path in Path(".work/pseudo_label").glob("*/*")}
+
+
+def test_shards_of_withdrawn_photographs_go_and_those_of_an_interrupted_labelling_stay(
+    project, caplog
+):
+    wild = label(project)
+    shutil.copytree(LABELS, "before")
+    project.add_photographs("photos", 3)
+    both = label(project)
+    assert both > wild
+    assert stale_shards() == []
+    shutil.rmtree(LABELS)
+    shutil.move("before", LABELS)
+    assert stale_shards() == []  # the second labelling was not published yet
+
+    del project.sources["photos"]
+    gate(project)
+    assert {path.as_posix() for path in stale_shards()} == both - wild
+    with caplog.at_level("INFO"), pytest.raises(SystemExit, match=r"^dvc gc: "):  # no DVC here
+        main(["--dry-run"])
+    assert all(path in caplog.text for path in both - wild)
+    assert label(project) == both
+    with pytest.raises(SystemExit, match=r"^dvc gc: "):
+        main([])
+    assert label(project) == wild
+
+
+def test_shards_of_changed_photographs_go_once_others_are_published(project):
+    before = label(project)
+    shutil.copyfile("wild/001.jpg", "wild/000.jpg")
+    gate(project)
+    assert stale_shards() == []  # still published
+    after = label(project)
+    assert after > before
+    (gone,) = stale_shards()
+    assert gone.as_posix() in before
 
 
 def test_knows_a_running_stage_from_one_that_died(tmp_path: Path):
