@@ -124,7 +124,15 @@ def comparisons(
         for title, name in _best_middle_worst(ranked):
             sample = reader.read(int(chosen.index[chosen["sample_id"] == name][0]))
             items.append(_item(title, sample, models, evaluation, options))
-        found.append({"source": str(source), "judge": judge.label, "samples": items})
+        found.append(
+            {
+                "source": str(source),
+                "judge": judge.label,
+                "num_kept": len(chosen),
+                "num_samples": len(rows),
+                "samples": items,
+            }
+        )
     return sorted(found, key=lambda group: (group["source"] not in first, group["source"]))
 
 

@@ -3,13 +3,12 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dav2.data.manifest import read_manifest
 from stages.digests import locked_outputs
-from stages.matrix import MatrixParams
 from stages.report_charts import Line, line_chart
 from stages.report_results import Model
 from stages.sources import ROLES, SourceParams
@@ -123,18 +122,17 @@ def model_facts(evaluated: Sequence[Model]) -> list[dict[str, Any]]:
     ]
 
 
-def provenance(
-    data: Path, matrix: MatrixParams, sources: Mapping[str, SourceParams]
-) -> list[dict[str, str]]:
-    """Returns DVC's hash of what the page rests on, from dvc.lock; empty without it."""
+def provenance(data: Path, sources: Iterable[str]) -> list[dict[str, str]]:
+    """Returns DVC's hash of what the page rests on, from dvc.lock; empty without it.
+
+    Only what the stage depends on stands here: the hash of anything else could be out of date.
+    """
     locked = locked_outputs()
     wanted = [
-        *(source.watch for source in sources.values()),
         *((data / "ingest" / name).as_posix() for name in sources),
         (data / "training" / "synthetic").as_posix(),
         *((data / "gated" / f"{role}.parquet").as_posix() for role in ROLES[1:]),
         (data / "training" / "pseudo").as_posix(),
-        *(f"models/{name}.safetensors" for name in matrix.models),
     ]
     return [
         {

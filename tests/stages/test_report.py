@@ -280,6 +280,7 @@ def page(**options):
 def test_the_page_shows_every_part(project):
     text = page()
     headings = ["In short", "Results", "Side by side", "Which point is closer", "Depth in metres"]
+    assert "of the 5 samples kept, of 5" in text
     for heading in [*headings, "Gates", "Data", "Training", "Pipeline", "Models"]:
         assert f"<h2>{heading}</h2>" in text
     for name in (
@@ -349,20 +350,22 @@ def test_a_failure_of_an_earlier_run_is_not_in_the_page_of_a_later_one(project):
     assert "Not passed" not in page()
 
 
-def test_hashes_come_from_the_lock(project):
-    lock = {
-        "stages": {
-            "label": {
-                "outs": [
-                    {"path": "data/training/pseudo", "md5": "a" * 32 + ".dir", "size": 2_000_000}
-                ]
-            }
-        }
-    }
+def test_hashes_come_from_the_lock_for_what_the_stage_depends_on_alone(project):
+    outs = [
+        {"path": path, "md5": digit * 32, "size": 2_000_000}
+        for path, digit in (
+            ("data/training/pseudo", "a"),
+            ("raw/rooms", "b"),
+            ("models/teacher.safetensors", "c"),
+        )
+    ]
+    lock = {"stages": {"label": {"outs": outs}}}
     with Path("dvc.lock").open("w") as stream:
         YAML(typ="safe").dump(lock, stream)
     text = page()
-    assert "a" * 32 + ".dir" in text
+    assert "a" * 32 in text
+    assert "b" * 32 not in text
+    assert "c" * 32 not in text
     assert "2.0 MB" in text
 
 
@@ -373,7 +376,39 @@ def test_the_summary_says_who_wins(project):
     findings = summarise(relative, ["rooms", "wild_eval"], unseen=["wild_eval"])
     assert findings[0].tone == "pass"
     assert findings[0].headline.startswith("Pseudo-labels beat synthetic images on unseen images (")
+    assert findings[0].headline.endswith("95 % intervals over images, one training seed).")
     assert all(text.startswith("wild_eval") for text in findings[0].details)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "tone", "words"),
+    [
+        ("+++.", "pass", "beat"),
+        ("++..", "warn", "no clear difference"),
+        ("+...", "warn", "no clear difference"),
+        ("+++-", "warn", "better in some, worse in others"),
+        ("-...", "warn", "no clear difference"),
+        ("---.", "fail", "are worse"),
+    ],
+)
+def test_a_student_beats_the_control_only_in_most_measures(
+    project, monkeypatch, verdicts, tone, words
+):
+    models, _ = read_models(Path("reports/evaluation"), matrix())
+    by_name = {model.name: model for model in models}
+    pair = [by_name["student-vits-pseudo"], by_name["student-vits-synthetic"]]
+    keys = ("pair_accuracy", "delta1", "abs_rel_inverse", "boundary_f1")
+
+    def difference(one, other, source, key):
+        sign = {"+": 1, "-": -1, ".": 0}[verdicts[keys.index(key)]]
+        gain = -sign if key == "abs_rel_inverse" else sign
+        return (gain, gain - 0.5, gain + 0.5)
+
+    monkeypatch.setattr("stages.report_summary.difference", difference)
+    finding = summarise(pair, ["wild_eval"], unseen=["wild_eval"])[0]
+    assert finding.tone == tone
+    assert words in finding.headline
+    assert "one training seed" in finding.headline
 
 
 def test_the_summary_says_when_the_control_wins(project):
