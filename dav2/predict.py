@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         outputs = _outputs(options.paths, options.out)
         return _run(outputs, options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         _log.error("%s", error)
         return 2
 
@@ -196,9 +197,12 @@ def _run(outputs: dict[Path, Path], options: argparse.Namespace) -> int:
 
     from dav2.data.files import write_json
     from dav2.models.checkpoints import load
+    from dav2.models.device import chosen_device
 
+    device = chosen_device(options.device, where="--device")
     model, metadata = load(options.weights)
-    model.to(options.device)
+    model.to(device)
+    _check_writable(options.out)
     short_side_px = options.input_size or metadata.get(
         "short_side_px", model.encoder.config.native_px
     )
@@ -225,6 +229,15 @@ def _run(outputs: dict[Path, Path], options: argparse.Namespace) -> int:
     if failed:
         _log.error("%d of %d images could not be read", failed, len(todo))
     return 1 if failed else 0
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder}: expected a folder to write to, got {error.strerror}") from None
 
 
 def _read(path: Path) -> "UInt8[np.ndarray, 'H W 3'] | None":

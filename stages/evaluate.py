@@ -95,12 +95,13 @@ def _predicted(
     import torch
     from tqdm import tqdm
 
+    from dav2.models.device import chosen_device
     from dav2.predict import predict
 
     torch.set_num_threads(params.num_threads)
-    use_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
-    model.network.to("cuda" if use_gpu else "cpu")
-    half = params.dtype == "bfloat16" or (params.dtype == "auto" and use_gpu)
+    device = chosen_device(params.device, where="evaluate.device")
+    model.network.to(device)
+    half = params.dtype == "bfloat16" or (params.dtype == "auto" and device == "cuda")
     with tqdm(total=len(reader), desc="evaluate", unit="image") as bar:
         for first in range(0, len(reader), params.batch_size):
             rows = range(first, min(first + params.batch_size, len(reader)))

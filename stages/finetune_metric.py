@@ -90,8 +90,8 @@ def main(
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+        run.log_picture("validation.png", fitted.picture)
 
 
 if __name__ == "__main__":

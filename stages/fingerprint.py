@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ def code_fingerprint(modules: Iterable[str], root: Path = Path()) -> str:
         root: Folder that holds the packages.
     """
     return fingerprint([[name, _tree(path)] for name, path in closure(modules, root).items()])
+
+
+def library_versions(*distributions: str) -> dict[str, str]:
+    """Returns the installed versions of libraries that decide bytes, without importing them.
+
+    Args:
+        distributions: Names as in `requirements.lock`, as `mitsuba-oidn`.
+
+    Raises:
+        PackageNotFoundError: If one is not installed.
+    """
+    return {name: version(name) for name in distributions}
 
 
 def work_folder(stage: str, mark: str) -> Path:

@@ -13,7 +13,13 @@ from pydantic import Field, PositiveInt
 from dav2.data.files import sha256_of
 from dav2.labeling.codec import CodecName
 from dav2.labeling.engine import EngineName
-from stages.fingerprint import WORK, code_fingerprint, fingerprint, work_folder
+from stages.fingerprint import (
+    WORK,
+    code_fingerprint,
+    fingerprint,
+    library_versions,
+    work_folder,
+)
 from stages.params import Params, load
 from stages.sources import locations
 
@@ -127,12 +133,11 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
     from dav2.data.manifest import read_manifest
     from dav2.labeling.engine import LabelingJob
     from dav2.labeling.labeler import LabelingOptions
+    from dav2.models.device import chosen_device
 
-    has_gpu = torch.cuda.is_available()
-    if params.device == "cuda" and not has_gpu:
-        raise ValueError("pseudo_label.device: expected a CUDA device, got none on this machine")
-    use_gpu = params.device != "cpu" and has_gpu
-    default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if use_gpu else "float32"
+    device = torch.device(chosen_device(params.device, where="pseudo_label.device"))
+    on_gpu = device.type == "cuda"
+    default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if on_gpu else "float32"
     options = LabelingOptions(
         short_side_px=params.short_side_px,
         image_short_side_px=params.image_short_side_px,
@@ -143,10 +148,12 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         codec=params.codec,
         dtype=default_dtype if params.dtype == "auto" else params.dtype,
     )
-    device = torch.device("cuda" if use_gpu else "cpu")
+    if not teacher_path.is_file():
+        raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
     teacher = sha256_of(teacher_path)[:16]
     code = code_fingerprint(DECIDING_MODULES)
-    recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, code)
+    versions = library_versions("torch", "timm", "pillow")
+    recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, versions, code)
     return LabelingJob(
         manifest=read_manifest(manifest_path),
         sources=locations(),

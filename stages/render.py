@@ -14,7 +14,7 @@ from dav2.rendering.shooting import Quality
 from dav2.rendering.studio_set import finish_studio, plan_studio, render_studio
 from dav2.rendering.wild_sets import finish_wild_eval, plan_wild, render_wild, render_wild_eval
 from dav2.rendering.work import run_jobs
-from stages.fingerprint import code_fingerprint, fingerprint, work_folder
+from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
 from stages.params import Params, load
 from stages.tracking import recorded
 
@@ -174,7 +174,8 @@ def _wild_eval(params: WildEvalParams, out: Path) -> None:
 def _work(name: SetName, params: RenderParams) -> Path:
     """Returns the folder of unfinished work; the number of processes does not name it."""
     decisive: dict[str, Any] = params.model_dump(mode="json", exclude={"num_workers"})
-    mark = fingerprint(name, decisive, code_fingerprint([DECIDING_MODULES[name]]))
+    versions = library_versions("mitsuba", "mitsuba-oidn", "numpy", "pillow")
+    mark = fingerprint(name, decisive, versions, code_fingerprint([DECIDING_MODULES[name]]))
     return work_folder(f"render-{name}", mark)
 
 

@@ -12,9 +12,9 @@ from dav2.models.encoder import EncoderName
 from stages.params import load
 from stages.training import (
     checked_encoder,
+    given_checkpoint,
     initial_model,
     labelled_samples,
-    optional_path,
     pseudo_labels,
     publish,
     train,
@@ -76,9 +76,13 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
     from stages.tracking import tracked
 
     inputs = {labels: folder}
+    weights = given_checkpoint(
+        (params.encoder_weights or {}).get(name),
+        where=f"train_student.encoder_weights.{name}",
+        output=checkpoint,
+    )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
         data = _data(labels, folder, params.validation.num_samples)
-        weights = optional_path((params.encoder_weights or {}).get(name))
         model, given = initial_model(name, params.seed, weights)
         if weights is None:
             logger.info("no encoder weights are given: random start, no feature alignment")
@@ -99,8 +103,8 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+        run.log_picture("validation.png", fitted.picture)
 
 
 def _data(labels: str, folder: Path, num_held_out: int) -> "tuple[Samples, Samples, str]":

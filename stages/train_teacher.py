@@ -11,9 +11,9 @@ from stages.fingerprint import fingerprint
 from stages.params import load
 from stages.training import (
     check_floor,
+    given_checkpoint,
     initial_model,
     labelled_samples,
-    optional_path,
     publish,
     train,
 )
@@ -54,14 +54,19 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
     from stages.tracking import tracked
 
     inputs = {"labelled": manifest_path}
+    weights, encoder_weights = (
+        given_checkpoint(text, where=f"train_teacher.{name}", output=checkpoint)
+        for name, text in (
+            ("weights", params.weights),
+            ("encoder_weights", params.encoder_weights),
+        )
+    )
     with tracked("train_teacher", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
         data = labelled_samples(manifest_path, num_held_out=params.validation.num_samples)
         losses = LossConfig("inverse_depth", **params.losses.model_dump())
         config = fit_config(params, name="teacher", losses=losses)
-        if params.weights is None:
-            model, given = initial_model(
-                params.encoder, params.seed, optional_path(params.encoder_weights)
-            )
+        if weights is None:
+            model, given = initial_model(params.encoder, params.seed, encoder_weights)
             fitted, mark = train(
                 "train_teacher",
                 params,
@@ -72,14 +77,14 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
                 listener=lambda measures, step: run.log_metrics(measures, step=step),
             )
         else:
-            fitted, mark = _finished(Path(params.weights), params, data, config)
+            fitted, mark = _finished(weights, params, data, config)
         metadata = {
             "role": "teacher",
             "fingerprint": mark,
             "short_side_px": params.short_side_px,
         }
-        run.log_picture("validation.png", fitted.picture)
         publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+        run.log_picture("validation.png", fitted.picture)
 
 
 def _finished(

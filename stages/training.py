@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dav2.data.files import sha256_of, write_json, written_whole
 from dav2.models.encoder import EncoderName
-from stages.fingerprint import code_fingerprint, fingerprint, work_folder
+from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
 from stages.sources import locations
 from stages.training_params import TrainingParams
 
@@ -98,9 +98,25 @@ def pseudo_labels(folder: Path, *, num_held_out: int) -> "tuple[Samples, Samples
     return ChosenSamples(samples, train), ChosenSamples(samples, held_out), mark
 
 
-def optional_path(text: str | None) -> Path | None:
-    """Returns a parameter that names a file as a path."""
-    return None if text is None else Path(text)
+def given_checkpoint(text: str | None, *, where: str, output: Path) -> Path | None:
+    """Returns a parameter that names a checkpoint to start from as a path.
+
+    Args:
+        text: The parameter; None for no checkpoint.
+        where: Its name, for the message.
+        output: Checkpoint that the stage writes. DVC removes it before the stage runs.
+
+    Raises:
+        ValueError: If the parameter names that very output.
+    """
+    if text is None:
+        return None
+    if Path(text).resolve() == output.resolve():
+        raise ValueError(
+            f"{where}: expected a checkpoint that the stage does not write itself, got {text}, "
+            "which is removed before it runs: copy the file elsewhere and name the copy"
+        )
+    return Path(text)
 
 
 def initial_model(
@@ -165,13 +181,18 @@ def train(
 
     Raises:
         ValueError: As `dav2.training.fit.fit`, or the model orders fewer pairs of the validation
-            than the floor asks for.
+            than the floor asks for; what was trained stays, for a lower floor.
     """
+    from dav2.models.device import chosen_device
     from dav2.training.fit import fit
 
     samples, held_out, mark = data
-    chosen = params.model_dump(mode="json", exclude={"running"})
-    mark = fingerprint(stage, chosen, mark, dict(given), code_fingerprint(DECIDING_MODULES))
+    chosen = params.model_dump(mode="json", exclude={"running", "device"})
+    del chosen["validation"]["min_pair_accuracy"]  # judges the weights, decides none
+    device = chosen_device(params.device, where=f"{stage}.device")
+    versions = library_versions("torch", "timm", "pillow")
+    code = code_fingerprint(DECIDING_MODULES)
+    mark = fingerprint(stage, chosen, mark, dict(given), device, versions, code)
     work = work_folder(stage, mark)
     fitted = fit(
         model,

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
 from dav2.models.depth_anything import DepthAnything
+from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
@@ -106,9 +107,11 @@ def fit(
         frozen_encoder: For feature alignment.
 
     Raises:
-        ValueError: If a sample cannot be read, the progress found is damaged, or numbers are no
-            longer finite; the last good progress is kept.
+        ValueError: If this machine has no such device, a sample cannot be read, the progress found
+            is damaged, or numbers are no longer finite; the last good progress is kept.
     """
+    # Not Lightning's own `auto`, which would also take Apple's.
+    accelerator = chosen_device(config.device, where=f"{config.name}: device")
     torch.set_num_threads(config.num_threads)
     module = _module(model, config, frozen_encoder)
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
@@ -128,7 +131,7 @@ def fit(
             recorder=recorder,
             validator=validator,
         )
-        _run(module, data, config, [recorder, validator, checkpointer, line], work)
+        _run(module, data, config, [recorder, validator, checkpointer, line], accelerator, work)
     kept, measures = validator.final(module)
     kept = kept.cpu().eval()
     picture = draw_validation(kept, frozen, config.validation)
@@ -153,6 +156,7 @@ def _run(
     data: TrainingData,
     config: FitConfig,
     callbacks: list[Callback],
+    accelerator: str,
     work: Path,
 ) -> None:
     with _quiet():
@@ -160,7 +164,7 @@ def _run(
         trainer = Trainer(
             max_steps=config.optimiser.num_steps - module.num_steps_done,
             max_epochs=-1,
-            accelerator=_accelerator(config.device),
+            accelerator=accelerator,
             devices=1,
             precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
             accumulate_grad_batches=config.accumulate,
@@ -198,11 +202,6 @@ def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
         num_workers=config.num_workers,
         memory_limit_bytes=config.memory_limit_bytes,
     )
-
-
-def _accelerator(device: Device) -> str:
-    """Returns Lightning's word for a device; its own `auto` would also take Apple's."""
-    return "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def _max_sigma_px(augment: AugmentConfig) -> float:

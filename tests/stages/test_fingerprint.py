@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from stages.fingerprint import code_fingerprint, fingerprint, work_folder
+from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
 from stages.imports import closure
 
 
@@ -59,3 +60,7 @@ def test_work_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert work_folder("train", "abc").is_dir()
     assert (tmp_path / ".work/train/abc").is_dir()
+
+
+def test_library_versions_are_the_installed_ones():
+    assert library_versions("numpy") == {"numpy": np.__version__}

@@ -126,7 +126,9 @@ def test_a_missing_or_damaged_teacher_is_refused_in_one_line(project):
         pseudo_label.main(*ARGUMENTS)
     assert "\n" not in str(caught.value)
     teacher.unlink()
-    with pytest.raises(SystemExit, match=r"No such file or directory: 'teacher\.safetensors'"):
+    with pytest.raises(
+        SystemExit, match=r"teacher\.safetensors: expected the teacher's checkpoint, got no file$"
+    ):
         pseudo_label.main(*ARGUMENTS)
 
 
@@ -154,6 +156,13 @@ def test_a_gpu_that_is_not_there_is_refused(project):
     project.write()
     with pytest.raises(SystemExit, match="expected a CUDA device, got none on this machine"):
         pseudo_label.main(*ARGUMENTS)
+
+
+def test_labels_of_another_library_version_are_not_taken(project, monkeypatch):
+    pseudo_label.main(*ARGUMENTS)
+    monkeypatch.setattr("stages.fingerprint.version", lambda name: "0")
+    pseudo_label.main(*ARGUMENTS)
+    assert len(list((project.folder / ".work" / "pseudo_label").iterdir())) == 2
 
 
 def test_the_code_that_decides_bytes_is_in_the_fingerprint_and_the_engine_is_not():

@@ -116,3 +116,10 @@ def test_too_few_labels_to_hold_some_out_are_refused(project):
     project.write_params()
     with pytest.raises(ValueError, match="hold out: expected more than 5 samples"):
         main("pseudo", "pseudo")
+
+
+def test_weights_that_the_stage_itself_writes_are_refused(project):
+    project.params["train_student"]["encoder_weights"] = {"vit64x4": str(MODEL)}
+    project.write_params()
+    with pytest.raises(ValueError, match=r"encoder_weights\.vit64x4: expected .*: copy the file"):
+        main("pseudo", "pseudo")

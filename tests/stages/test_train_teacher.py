@@ -161,6 +161,42 @@ def test_a_collapsed_model_ends_the_stage_and_leaves_nothing(project):
     assert not REPORTS.exists()
 
 
+def test_a_lower_floor_takes_the_training_that_a_higher_one_refused(project, monkeypatch):
+    section = project.params["train_teacher"]
+    section["validation"] = {**section["validation"], "min_pair_accuracy": 1.0}
+    project.write_params()
+    with pytest.raises(ValueError, match="expected at least 1 of the validation's pairs"):
+        main()
+    section["validation"] = {**section["validation"], "min_pair_accuracy": 0.0}
+    project.write_params()
+    monkeypatch.setattr("dav2.training.fit._run", lambda *_: pytest.fail("trained again"))
+    main()
+    assert MODEL.exists()
+
+
+def test_work_of_another_library_version_is_not_taken(project, monkeypatch):
+    main()
+    monkeypatch.setattr("stages.fingerprint.version", lambda name: "0")
+    main()
+    assert len(list(Path(".work/train_teacher").iterdir())) == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(project):
+    project.params["train_teacher"]["device"] = "cuda"
+    project.write_params()
+    with pytest.raises(ValueError, match=r"teacher\.device: expected a CUDA device, got none"):
+        main()
+
+
+@pytest.mark.parametrize("name", ["weights", "encoder_weights"])
+def test_weights_that_the_stage_itself_writes_are_refused(project, name):
+    project.params["train_teacher"][name] = f"models/../{MODEL}"
+    project.write_params()
+    with pytest.raises(ValueError, match=rf"train_teacher\.{name}: expected .*: copy the file"):
+        main()
+
+
 def test_a_manifest_without_validation_samples_is_refused(project):
     manifest = read_manifest(MANIFEST)
     write_manifest(manifest[manifest["split"] == "train"], MANIFEST)

@@ -174,6 +174,21 @@ def test_missing_weights_are_one_line(tmp_path, caplog):
     assert "expected a checkpoint, got no file" in caplog.text
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_device_that_is_not_there_is_one_line(weights, tmp_path, caplog):
+    Image.fromarray(make_image(20, 20)).save(tmp_path / "a.png")
+    arguments = ["--weights", str(weights), "--out", str(tmp_path / "out"), "--device", "cuda"]
+    assert main([*arguments, str(tmp_path / "a.png")]) == 2
+    assert caplog.messages == ["--device: expected a CUDA device, got none on this machine"]
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(weights, tmp_path, caplog):
+    Image.fromarray(make_image(20, 20)).save(tmp_path / "a.png")
+    out = tmp_path / "a.png" / "out"
+    assert main(["--weights", str(weights), "--out", str(out), str(tmp_path / "a.png")]) == 2
+    assert caplog.messages == [f"{out}: expected a folder to write to, got Not a directory"]
+
+
 @pytest.mark.parametrize("value", ["0", "-3", "2.5", "many"])
 def test_a_number_that_makes_no_sense_is_refused(weights, tmp_path, capsys, value):
     arguments = ["--weights", str(weights), "--out", str(tmp_path / "out"), "a.png"]

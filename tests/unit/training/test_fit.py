@@ -148,6 +148,12 @@ def test_a_nan_in_a_label_stops_with_its_sample_and_keeps_the_last_good_state(
     assert all(tensor.isfinite().all() for tensor in state["module"].values())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(train):
+    with pytest.raises(ValueError, match="test: device: expected a CUDA device, got none"):
+        train(device="cuda")
+
+
 def test_a_damaged_state_is_refused(train, tmp_path):
     train()
     path = tmp_path / "work" / PROGRESS
