@@ -221,7 +221,8 @@ def _check_refused(
 
     refused = [shard for shard, record in records if record is not None and record.num_refused]
     num_refused = sum(record.num_refused for _, record in records if record is not None)
-    limit = params.max_quarantined_fraction * len(job.manifest)
+    # As in ingest, a handful of photographs may lose one.
+    limit = max(1.0, params.max_quarantined_fraction * len(job.manifest))
     if num_refused > limit:
         reasons = read_refused(job.store, refused)["reason"].to_pylist()
         raise ValueError(
