@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.dependencies import PIPELINE, main, modules_of, with_code_dependencies
@@ -21,6 +22,12 @@ def module(name: str) -> str:
     found = re.search(r"python -m stages\.(\w+)", definition(name)["cmd"])
     assert found is not None
     return found.group(1)
+
+
+def test_dvc_accepts_every_stage():
+    with Repo() as repo:
+        names = {stage.name.partition("@")[0] for stage in repo.index.stages}
+    assert names == set(STAGES)
 
 
 def test_code_dependencies_are_those_that_make_deps_writes():
