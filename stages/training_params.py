@@ -86,8 +86,8 @@ class TrainingParams(Params):
     """Forward passes of one step."""
     short_side_px: PositiveInt
     """Short side of an image before the crop."""
-    crop_px: tuple[Side, Side]
-    """Height and width of a view."""
+    crops_px: Annotated[tuple[tuple[Side, Side], ...], Field(min_length=1)]
+    """Heights and widths of views; each batch has one of them."""
     precision: Literal["float32", "bfloat16"]
     """Of activations; weights and losses stay in float32."""
     device: Literal["auto", "cpu", "cuda"]
@@ -139,7 +139,7 @@ def fit_config(
         optimiser=OptimiserConfig(num_steps=params.num_steps, **params.optimiser.model_dump()),
         augment=AugmentConfig(
             short_side_px=params.short_side_px,
-            crop_px=params.crop_px,
+            crops_px=params.crops_px,
             **params.augment.model_dump(),
         ),
         validation=ValidationConfig(

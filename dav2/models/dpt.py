@@ -38,7 +38,7 @@ def head_config(encoder: EncoderName) -> HeadConfig:
     """
     match encoder:
         case "vit64x4":
-            return HeadConfig(32, (24, 32, 48, 64), hidden_channels=16)
+            return HeadConfig(16, (16, 32, 48, 64), hidden_channels=8)
         case "vit128x6":
             return HeadConfig(32, (32, 48, 96, 128), hidden_channels=16)
         case "vit192x8":

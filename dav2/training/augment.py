@@ -26,8 +26,8 @@ class AugmentConfig:
 
     short_side_px: int
     """Short side of an image before the crop, at scale 1."""
-    crop_px: tuple[int, int]
-    """Height and width of what the model sees, multiples of 14."""
+    crops_px: tuple[tuple[int, int], ...]
+    """Heights and widths of what the model sees, multiples of 14; each batch has one of them."""
     max_scale: float = 1.0
     """Scales are drawn from 1 to this, evenly in their logarithm."""
     flip_probability: float = 0.5
@@ -49,12 +49,15 @@ class AugmentConfig:
         """Checks what would otherwise fail far from here.
 
         Raises:
-            ValueError: If the crop is no multiple of 14, or scales would shrink below 1.
+            ValueError: If there is no crop or one of no multiple of 14, or scales would shrink
+                below 1.
         """
-        if any(side < 14 or side % 14 for side in self.crop_px) or self.max_scale < 1:
+        sides = [side for crop in self.crops_px for side in crop]
+        if not sides or any(side < 14 or side % 14 for side in sides) or self.max_scale < 1:
+            crops = ", ".join(f"{height} x {width}" for height, width in self.crops_px) or "none"
             raise ValueError(
-                f"augmentation: expected a crop of multiples of 14 px and a scale from 1, "
-                f"got {self.crop_px[0]} x {self.crop_px[1]} px and scale {self.max_scale}"
+                f"augmentation: expected crops of multiples of 14 px and a scale from 1, "
+                f"got {crops} and scale {self.max_scale}"
             )
 
 
@@ -63,15 +66,24 @@ def generator(seed: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, position], np.uint64)))
 
 
+def draw_crop(config: AugmentConfig, numbers: np.random.Generator) -> tuple[int, int]:
+    """Returns the size of a batch's views: photographs are upright as well as wide."""
+    return config.crops_px[numbers.integers(len(config.crops_px))]
+
+
 def random_view(
-    sample: TrainingSample, config: AugmentConfig, numbers: np.random.Generator
+    sample: TrainingSample,
+    config: AugmentConfig,
+    numbers: np.random.Generator,
+    *,
+    crop_px: tuple[int, int],
 ) -> TrainingSample:
     """Returns a random part of a sample, image and target at the same size.
 
     Image and target are first brought to one size, so that a teacher's label and its image meet
     pixel on pixel, then cut. Where the crop would not fit, the scale grows until it does.
     """
-    crop_height, crop_width = config.crop_px
+    crop_height, crop_width = crop_px
     height, width = sample.image.shape[:2]
     scale = config.short_side_px / min(height, width)
     scale *= config.max_scale ** numbers.random()

@@ -13,8 +13,14 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dav2.training.augment import AugmentConfig, draw_colours, generator, random_view
-from dav2.training.order import permuted
+from dav2.training.augment import (
+    AugmentConfig,
+    draw_colours,
+    draw_crop,
+    generator,
+    random_view,
+)
+from dav2.training.order import mixed, permuted
 from dav2.training.samples import KeptSamples, Samples, TrainingSample
 
 
@@ -33,18 +39,26 @@ View = tuple[TrainingSample, Float32[np.ndarray, " 5"]]
 
 
 class Views(Dataset[View]):
-    """The endless stream of random views: what stands at a position follows from the seed alone."""
+    """The endless stream of random views: what stands at a position follows from the seed alone.
 
-    def __init__(self, samples: Samples, config: AugmentConfig, *, seed: int) -> None:
+    The views of one batch, that of all processes together, are of one size.
+    """
+
+    def __init__(
+        self, samples: Samples, config: AugmentConfig, *, seed: int, batch_size: int
+    ) -> None:
         self._samples = samples
         self._config = config
         self._seed = seed
+        self._batch_size = batch_size
         self._length = len(samples.sample_ids)
 
     def __getitem__(self, position: int) -> View:
         sample = self._samples.read(permuted(position, self._length, seed=self._seed))
+        together = generator(mixed(self._seed), position // self._batch_size)
         numbers = generator(self._seed, position)
-        view = random_view(sample, self._config, numbers)
+        crop_px = draw_crop(self._config, together)
+        view = random_view(sample, self._config, numbers, crop_px=crop_px)
         return view, draw_colours(self._config, numbers)
 
 
@@ -91,7 +105,7 @@ class TrainingData(LightningDataModule):
 
         Args:
             samples: What to train on.
-            config: Size of a view and what is varied.
+            config: Sizes of views and what is varied.
             seed: Decides order and views.
             batch_size: Samples of one process in one batch.
             num_batches: Batches of the whole training.
@@ -112,19 +126,25 @@ class TrainingData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[View]:
         """Returns the batches that are left, those of this process."""
         trainer = self.trainer
+        num_ranks = trainer.world_size if trainer else 1
         num_workers = 0 if self._fits() else self._num_workers
         samples = self._samples
         if num_workers == 0:
             samples = KeptSamples(samples, limit_bytes=self._memory_limit_bytes)
         first, end = self._batches
         return DataLoader(
-            Views(samples, self._config, seed=self._seed),
+            Views(
+                samples,
+                self._config,
+                seed=self._seed,
+                batch_size=self._batch_size * num_ranks,
+            ),
             batch_sampler=Positions(
                 first,
                 end,
                 batch_size=self._batch_size,
                 rank=trainer.global_rank if trainer else 0,
-                num_ranks=trainer.world_size if trainer else 1,
+                num_ranks=num_ranks,
             ),
             num_workers=num_workers,
             collate_fn=collate,

@@ -209,7 +209,7 @@ def test_a_manifest_without_validation_samples_is_refused(project):
     [
         ({"encoder": "vit65x4"}, r"train_teacher\.encoder: .*got 'vit65x4'"),
         ({"sead": 1}, r"train_teacher\.sead: Extra inputs are not permitted"),
-        ({"crop_px": [28, 30]}, r"train_teacher\.crop_px\.1: .* multiple of 14, got 30"),
+        ({"crops_px": [[28, 30]]}, r"train_teacher\.crops_px\.0\.1: .* multiple of 14, got 30"),
     ],
 )
 def test_wrong_parameters_are_named(project, change, message):

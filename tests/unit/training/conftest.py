@@ -44,7 +44,7 @@ def discs():
 @pytest.fixture
 def augment():
     def build(**changes):
-        given = {"short_side_px": 42, "crop_px": (28, 42), "max_scale": 1.3}
+        given = {"short_side_px": 42, "crops_px": ((28, 42),), "max_scale": 1.3}
         return AugmentConfig(**{**given, **changes})
 
     return build

@@ -30,9 +30,9 @@ def factors(*rows):
 
 def test_image_target_and_mask_are_cut_alike(augment):
     sample = coordinates(60, 90)
-    config = augment(short_side_px=60, crop_px=(28, 42), max_scale=1.0)
+    config = augment(short_side_px=60, max_scale=1.0)
     for position in range(8):
-        view = random_view(sample, config, generator(0, position))
+        view = random_view(sample, config, generator(0, position), crop_px=(28, 42))
         assert view.image.shape == (28, 42, 3)
         row, column = view.image[..., 0].astype(float), view.image[..., 1].astype(float)
         np.testing.assert_allclose(view.target, row + column / 1000, rtol=1e-6)
@@ -41,10 +41,11 @@ def test_image_target_and_mask_are_cut_alike(augment):
 
 def test_half_of_the_views_are_mirrored(augment):
     sample = coordinates(60, 90)
-    config = augment(short_side_px=60, crop_px=(28, 42), max_scale=1.0)
+    config = augment(short_side_px=60, max_scale=1.0)
     mirrored = 0
     for position in range(200):
-        columns = random_view(sample, config, generator(1, position)).image[0, :, 1].astype(int)
+        view = random_view(sample, config, generator(1, position), crop_px=(28, 42))
+        columns = view.image[0, :, 1].astype(int)
         mirrored += int(columns[0] > columns[-1])
     assert 70 < mirrored < 130
 
@@ -52,15 +53,16 @@ def test_half_of_the_views_are_mirrored(augment):
 def test_an_image_larger_than_its_label_meets_it_pixel_on_pixel(augment):
     label = coordinates(28, 42)
     image = np.repeat(np.repeat(label.image, 4, axis=0), 4, axis=1)
-    config = augment(short_side_px=28, crop_px=(28, 42), max_scale=1.0, flip_probability=0.0)
+    config = augment(short_side_px=28, max_scale=1.0, flip_probability=0.0)
     sample = TrainingSample("a", image, label.target, label.valid)
-    view = random_view(sample, config, generator(0, 0))
+    view = random_view(sample, config, generator(0, 0), crop_px=(28, 42))
     np.testing.assert_array_equal(view.target, label.target)
     assert np.abs(view.image.astype(int) - label.image.astype(int)).max() <= 1
 
 
 def test_an_upright_image_is_enlarged_until_a_wide_crop_fits(augment):
-    view = random_view(coordinates(90, 30), augment(short_side_px=28), generator(0, 0))
+    config = augment(short_side_px=28)
+    view = random_view(coordinates(90, 30), config, generator(0, 0), crop_px=(28, 42))
     assert view.image.shape == (28, 42, 3)
     assert int(view.image[..., 1].max()) - int(view.image[..., 1].min()) >= 21
 
@@ -68,7 +70,8 @@ def test_an_upright_image_is_enlarged_until_a_wide_crop_fits(augment):
 def test_a_position_decides_its_view(augment):
     sample = coordinates(60, 90)
     first, again, other = (
-        random_view(sample, augment(), generator(0, position)) for position in (7, 7, 8)
+        random_view(sample, augment(), generator(0, position), crop_px=(28, 42))
+        for position in (7, 7, 8)
     )
     np.testing.assert_array_equal(first.image, again.image)
     assert not np.array_equal(first.image, other.image)
@@ -143,7 +146,9 @@ def test_blur_spreads_a_point_by_its_deviation_and_keeps_its_sum():
 
 
 def test_a_crop_off_the_patch_grid_or_a_shrinking_scale_is_refused():
-    with pytest.raises(ValueError, match="expected a crop of multiples of 14 px"):
-        AugmentConfig(short_side_px=42, crop_px=(28, 40))
-    with pytest.raises(ValueError, match=r"a scale from 1, got 28 x 42 px and scale 0\.5"):
-        AugmentConfig(short_side_px=42, crop_px=(28, 42), max_scale=0.5)
+    with pytest.raises(ValueError, match="expected crops of multiples of 14 px"):
+        AugmentConfig(short_side_px=42, crops_px=((28, 42), (28, 40)))
+    with pytest.raises(ValueError, match=r"expected crops .* got none and scale 1"):
+        AugmentConfig(short_side_px=42, crops_px=())
+    with pytest.raises(ValueError, match=r"a scale from 1, got 28 x 42 and scale 0\.5"):
+        AugmentConfig(short_side_px=42, crops_px=((28, 42),), max_scale=0.5)

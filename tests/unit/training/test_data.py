@@ -21,7 +21,7 @@ def training_data(samples, augment, **changes):
 
 
 def test_a_batch_holds_its_views_in_order(discs, augment):
-    views = Views(discs(5), augment(), seed=1)
+    views = Views(discs(5), augment(), seed=1, batch_size=4)
     batch = collate([views[position] for position in (3, 9)])
     assert batch.sample_ids == [views[3][0].sample_id, views[9][0].sample_id]
     assert batch.images.shape == (2, 28, 42, 3)
@@ -29,6 +29,14 @@ def test_a_batch_holds_its_views_in_order(discs, augment):
     assert batch.targets.shape == batch.valid.shape == (2, 28, 42)
     np.testing.assert_array_equal(batch.targets[1], views[9][0].target)
     np.testing.assert_array_equal(batch.colours[1], views[9][1])
+
+
+def test_each_batch_has_one_of_the_crops(discs, augment):
+    config = augment(crops_px=((28, 42), (42, 28)))
+    batches = training_data(discs(5), config, num_batches=20).train_dataloader()
+    shapes = [tuple(batch.images.shape[1:3]) for batch in batches]
+    assert 4 < shapes.count((42, 28)) < 16
+    assert set(shapes) == {(28, 42), (42, 28)}
 
 
 def test_two_processes_share_the_batch_of_one():

@@ -15,7 +15,7 @@ from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
 
 @pytest.fixture
 def batch(discs, augment):
-    views = Views(discs(4), augment(), seed=0)
+    views = Views(discs(4), augment(), seed=0, batch_size=3)
     return collate([views[position] for position in range(3)])
 
 
