@@ -6,7 +6,7 @@ Axes: B batch, H height, W width (pixels), 3 colours.
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,9 +90,13 @@ def resize_map(
     height, width = values.shape
     if (height, width) == size:
         return values
-    rows = (2 * np.arange(size[0]) + 1) * height // (2 * size[0])
-    columns = (2 * np.arange(size[1]) + 1) * width // (2 * size[1])
-    return np.ascontiguousarray(values[rows[:, None], columns[None, :]])
+    rows, columns = nearest(height, size[0]), nearest(width, size[1])
+    return np.ascontiguousarray(values[rows[:, None], columns])
+
+
+def nearest(side: int, new_side: int) -> Int64[np.ndarray, " new_side"]:
+    """Returns the row (or column) of a map from which each of its resized map's is taken."""
+    return (2 * np.arange(new_side) + 1) * side // (2 * new_side)
 
 
 def normalise(images: "UInt8[Tensor, 'B H W 3']") -> "Float[Tensor, 'B 3 H W']":

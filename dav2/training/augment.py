@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from dav2.data.transforms import resize_image, resize_map
+from dav2.data.transforms import nearest, resize_image
 from dav2.training.samples import TrainingSample
 
 _GREY = (0.299, 0.587, 0.114)
@@ -96,11 +96,15 @@ def random_view(
     left = int(numbers.integers(size[1] - crop_width + 1))
     step = -1 if numbers.random() < config.flip_probability else 1
     rows, columns = slice(top, top + crop_height), slice(left, left + crop_width)
+    # The maps' pixels are picked once, at their place in the crop: `resize_map`, then cut.
+    label_height, label_width = sample.target.shape
+    picked_rows = nearest(label_height, size[0])[rows, None]
+    picked = picked_rows * label_width + nearest(label_width, size[1])[columns][::step]
     return TrainingSample(
         sample_id=sample.sample_id,
         image=np.ascontiguousarray(resize_image(sample.image, size)[rows, columns][:, ::step]),
-        target=np.ascontiguousarray(resize_map(sample.target, size)[rows, columns][:, ::step]),
-        valid=np.ascontiguousarray(resize_map(sample.valid, size)[rows, columns][:, ::step]),
+        target=np.take(sample.target, picked),
+        valid=np.take(sample.valid, picked),
     )
 
 
@@ -153,7 +157,9 @@ def distort(
     result = torch.baddbmm(shift, colours.flatten(1, 2), matrix.transpose(1, 2))
     result = result.clamp(0, 255).view_as(colours)
     if max_sigma_px > 0:
-        result = _blurred(result, sigma, max_sigma_px)
+        # On another device, counting them would wait for it.
+        some = sigma.nonzero()[:, 0] if device.type == "cpu" else slice(None)
+        result[some] = _blurred(result[some], sigma[some], max_sigma_px)
     return result.round().to(torch.uint8)
 
 
@@ -161,6 +167,8 @@ def _blurred(
     images: Float[Tensor, "B H W 3"], sigma: Float[Tensor, " B"], max_sigma_px: float
 ) -> Float[Tensor, "B H W 3"]:
     """Gaussian blur, each image its own; edges are continued."""
+    if not len(images):
+        return images
     batch, height, width, _ = images.shape
     radius = min(math.ceil(3 * max_sigma_px), height - 1, width - 1)
     offsets = torch.arange(-radius, radius + 1, device=images.device)

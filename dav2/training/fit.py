@@ -23,6 +23,7 @@ from dav2.models.depth_anything import DepthAnything
 from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
+from dav2.training.memory import keep_freed_memory
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
 from dav2.training.pictures import draw_validation
 from dav2.training.progress import ProgressLine
@@ -113,6 +114,7 @@ def fit(
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
     torch.set_num_threads(config.num_threads)
+    keep_freed_memory()
     module = _module(model, config, frozen_encoder)
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
     frozen = freeze(held_out, config.validation)
