@@ -43,12 +43,11 @@ def gradient_term(wrong: Residual, *, num_scales: int = 4) -> Float[Tensor, ""]:
     """Returns `gradient_matching_loss` of maps whose residual is at hand."""
     if num_scales < 1:
         raise ValueError(f"gradient_matching_loss: expected num_scales >= 1, got {num_scales}")
-    losses = torch.zeros(len(wrong.values), device=wrong.values.device)
-    for scale in range(num_scales):
-        stride = 2**scale
-        losses = losses + _mean_difference(
-            wrong.values[:, ::stride, ::stride], wrong.valid[:, ::stride, ::stride]
-        )
+    values, valid = wrong.values, wrong.valid
+    losses = _mean_difference(values, valid)
+    for _ in range(1, num_scales):
+        values, valid = values[:, ::2, ::2], valid[:, ::2, ::2]
+        losses = losses + _mean_difference(values, valid)
     return mean_over_images(losses, wrong.usable)
 
 
@@ -57,7 +56,8 @@ def _mean_difference(
 ) -> Float[Tensor, " B"]:
     across = valid[:, :, 1:] & valid[:, :, :-1]
     down = valid[:, 1:] & valid[:, :-1]
-    total = torch.where(across, values.diff(dim=2).abs(), 0).sum(dim=(1, 2))
-    total = total + torch.where(down, values.diff(dim=1).abs(), 0).sum(dim=(1, 2))
+    # Products: on a CPU faster than `torch.where`, and a NaN shows either way.
+    total = (values.diff(dim=2).abs() * across).sum(dim=(1, 2))
+    total = total + (values.diff(dim=1).abs() * down).sum(dim=(1, 2))
     pairs = across.sum(dim=(1, 2)) + down.sum(dim=(1, 2))
     return total / pairs.clamp(min=1)

@@ -43,11 +43,14 @@ def remove_shift_and_scale(
     centred = torch.where(valid, values - median[:, None, None], 0)
     deviation = centred.abs().sum(dim=(1, 2)) / count.clamp(min=1)
     with torch.no_grad():
-        low, high = _extremes(values, valid)
-        flat = _is_constant(low, high) | (deviation <= _LEAST_DEVIATION * (high - low))
+        # The zeros of invalid pixels lie between the two: the median is a valid value.
+        below, above = centred.amin(dim=(1, 2)), centred.amax(dim=(1, 2))
+        largest = torch.maximum((median + below).abs(), (median + above).abs())
+        extent = above - below
+        flat = (extent <= _LEAST_RANGE * largest) | (deviation <= _LEAST_DEVIATION * extent)
         usable = (count > 0) & ~(flat & deviation.isfinite())
-    scaled = centred / torch.where(usable, deviation, 1)[:, None, None]
-    return torch.where(usable[:, None, None], scaled, 0), usable
+    factor = torch.where(usable, 1 / torch.where(usable, deviation, 1), 0)
+    return centred * factor[:, None, None], usable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +87,3 @@ def mean_over_images(losses: Float[Tensor, " B"], usable: Bool[Tensor, " B"]) ->
     accumulated batches of one size equal to the mean over all their images.
     """
     return torch.where(usable, losses, 0).sum() / len(losses)
-
-
-def _extremes(
-    values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """Smallest and largest valid value of each map; 0 and 0 of a map without any."""
-    low = torch.where(valid, values, torch.inf).amin(dim=(1, 2))
-    high = torch.where(valid, values, -torch.inf).amax(dim=(1, 2))
-    empty = ~valid.any(dim=2).any(dim=1)
-    return torch.where(empty, 0, low), torch.where(empty, 0, high)
-
-
-def _is_constant(low: Float[Tensor, " B"], high: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
-    return high - low <= _LEAST_RANGE * torch.maximum(low.abs(), high.abs())

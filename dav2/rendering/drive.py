@@ -263,4 +263,4 @@ def _view(rng: np.random.Generator, course: Course) -> View:
     reach = course.road_m + course.walk_m * 0.8
     eye = np.array([aside + rng.uniform(-1, 1) * reach, y, height + up])
     forward = [np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)]
-    return View(eye, eye + forward, float(rng.normal() * 4), FOV_DEG)
+    return View(eye, eye + forward, float(rng.normal() * 8), FOV_DEG)

@@ -258,4 +258,4 @@ def _view(rng: np.random.Generator, room: Room) -> View:
     pitch = np.deg2rad(np.clip(rng.normal(-11, 15), -50, 30))
     forward = [np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), np.sin(pitch)]
     eye = np.array([x, y, z])
-    return View(eye, eye + forward, float(rng.normal() * 6), FOV_DEG)
+    return View(eye, eye + forward, float(rng.normal() * 10), FOV_DEG)
