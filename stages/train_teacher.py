@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dav2.data.files import sha256_of
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import load
@@ -16,6 +15,7 @@ from stages.training import (
     labelled_samples,
     publish,
     train,
+    weights_mark,
 )
 from stages.training_params import RelativeLossParams, TrainingParams, fit_config
 
@@ -31,9 +31,11 @@ class TrainTeacherParams(TrainingParams):
 
     encoder: EncoderName
     weights: str | None
-    """Checkpoint of a finished model that is to be the teacher: validated, not trained."""
+    """Finished model that is to be the teacher, of ours, of the authors or of Transformers:
+    validated, not trained."""
     encoder_weights: str | None
-    """Checkpoint whose encoder training starts from; null for random weights."""
+    """Whose encoder training starts from, likewise, or an encoder of DINOv2 or timm; null for
+    random weights."""
     losses: RelativeLossParams
 
 
@@ -114,7 +116,7 @@ def _finished(
     check_floor(validation, params.validation.min_pair_accuracy, where=str(path))
     logger.info("%s is the teacher: nothing is trained", path)
     picture = draw_validation(model, frozen, config.validation)
-    return Fitted(model, [], validation, [validation], picture), fingerprint(sha256_of(path))
+    return Fitted(model, [], validation, [validation], picture), fingerprint(weights_mark(path))
 
 
 if __name__ == "__main__":

@@ -149,8 +149,15 @@ def initial_model(
     model = DepthAnything(ModelConfig(encoder, max_depth_m))
     if weights is not None:
         load_encoder_weights(model, weights, with_head=with_head)
-    mark = sha256_of(weights) if weights is not None else None
+    mark = weights_mark(weights) if weights is not None else None
     return model, {"encoder": encoder, "max_depth_m": max_depth_m, "weights": mark}
+
+
+def weights_mark(path: Path) -> str:
+    """Returns the fingerprint of a checkpoint, be it a file or a folder of Transformers."""
+    if not path.is_dir():
+        return sha256_of(path)
+    return fingerprint([[file.name, sha256_of(file)] for file in sorted(path.iterdir())])
 
 
 def train(

@@ -3,7 +3,6 @@
 Axes: B batch, H height, W width (pixels).
 """
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 

@@ -1,11 +1,13 @@
 """Checkpoints: a model's weights and what is known of them, in one safetensors file.
 
+`load` also reads what others wrote (`dav2.models.interchange`).
+
 The file carries one metadata key holding sorted JSON: with several keys safetensors writes them in
 random order, and two equal models would not be equal files.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,11 +18,10 @@ from torch import Tensor
 
 from dav2.data.files import written_whole
 from dav2.models.depth_anything import DepthAnything, ModelConfig
-from dav2.models.encoder import EncoderName
+from dav2.models.encoder import EncoderName, Version
+from dav2.models.interchange import HEAD, ForeignWeights, check_fit, is_pickle, read_foreign
 
 _KEY = "dav2"
-_HEAD = "head."
-_SHOWN = 3
 
 
 def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -41,6 +42,7 @@ def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
             "encoder": model.config.encoder,
             "head": "relative" if model.config.max_depth_m is None else "metric",
             "max_depth_m": model.config.max_depth_m,
+            "version": model.config.version,
         },
         "metadata": dict(metadata),
     }
@@ -56,28 +58,35 @@ def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
         save_file(weights, written, metadata={_KEY: text})
 
 
-def load(path: Path) -> tuple[DepthAnything, dict[str, Any]]:
-    """Reads a model that `save` wrote, on the CPU, in evaluation mode.
+def load(
+    path: Path, *, max_depth_m: float | None = None, version: Version | None = None
+) -> tuple[DepthAnything, dict[str, Any]]:
+    """Reads a model, on the CPU, in evaluation mode; draws no random number.
 
-    The header is compared with the model before any weight is read. Draws no random number.
+    The names and shapes of the weights are compared with the model's before it is filled.
+
+    Args:
+        path: What `save` wrote, a `.pth` of the authors, or a folder of Transformers.
+        max_depth_m: Of a `.pth` with a metric head (`dav2.models.interchange.read_foreign`).
+        version: Of a `.pth`, likewise.
 
     Returns:
-        The model, and the metadata given to `save`.
+        The model, and the metadata given to `save`; none of a model that others wrote.
 
     Raises:
-        FileNotFoundError: No file at `path`.
-        ValueError: Not a checkpoint of ours, truncated, or its weights do not fit its model; one
-            line that says what is missing and what is left over.
+        FileNotFoundError: Nothing at `path`.
+        ValueError: Damaged, of no known layout, an encoder alone, or its weights do not fit its
+            model; one line that says what is missing and what is left over.
     """
+    if not _is_own(path):
+        foreign = read_foreign(path, max_depth_m=max_depth_m, version=version)
+        _check_head(path, foreign)
+        return _filled(foreign.config, foreign.weights), {}
     config, metadata = _describe(path)
-    with torch.device("meta"):
-        model = DepthAnything(config)
-    _check_fit(path, model.state_dict())
+    _check_own_fit(path, _unfilled(config).state_dict())
     # Copies, because tensors that share memory with the file would change or vanish with it.
     weights = {name: tensor.clone() for name, tensor in _tensors(path).items()}
-    model.load_state_dict(weights, assign=True)
-    model.head.to(memory_format=torch.channels_last)
-    return model.eval(), metadata
+    return _filled(config, weights), metadata
 
 
 def load_encoder_weights(model: DepthAnything, path: Path, *, with_head: bool = False) -> None:
@@ -88,37 +97,76 @@ def load_encoder_weights(model: DepthAnything, path: Path, *, with_head: bool = 
 
     Args:
         model: Changed in place.
-        path: Checkpoint that `save` wrote, of the same encoder, relative or metric.
+        path: As `load` reads them, or an encoder alone, of DINOv2 or timm; of the same encoder,
+            relative or metric.
         with_head: Takes the head's weights too.
 
     Raises:
-        FileNotFoundError: No file at `path`.
+        FileNotFoundError: Nothing at `path`.
         ValueError: As `load`, or the weights belong to another encoder.
     """
-    _describe(path)
     wanted = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if with_head or not name.startswith(_HEAD)
+        if with_head or not name.startswith(HEAD)
     }
-    _check_fit(path, wanted, ignored=None if with_head else _HEAD)
-    weights = _tensors(path)
+    if _is_own(path):
+        _describe(path)
+        _check_own_fit(path, wanted, ignored=None if with_head else HEAD)
+        weights = _tensors(path)
+    else:
+        foreign = read_foreign(path)
+        if with_head:
+            _check_head(path, foreign)
+        if foreign.config.encoder != model.config.encoder:
+            raise ValueError(
+                f"{path}: expected weights of {model.config.encoder}, "
+                f"got those of {foreign.config.encoder}"
+            )
+        weights = foreign.weights
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(weights[name])
 
 
-def _describe(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """Returns architecture and metadata from the header."""
+def _unfilled(config: ModelConfig) -> DepthAnything:
+    with torch.device("meta"):
+        return DepthAnything(config)
+
+
+def _filled(config: ModelConfig, weights: dict[str, Tensor]) -> DepthAnything:
+    model = _unfilled(config)
+    model.load_state_dict(weights, assign=True)
+    model.head.to(memory_format=torch.channels_last)
+    return model.eval()
+
+
+def _check_head(path: Path, foreign: ForeignWeights) -> None:
+    if not foreign.layout.with_head:
+        raise ValueError(
+            f"{path}: expected a whole model, got an encoder alone in {foreign.layout.title}"
+        )
+
+
+def _is_own(path: Path) -> bool:
+    """Returns whether a file is to be read as one that `save` wrote, whole or damaged."""
+    if path.is_dir():
+        return False
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a checkpoint, got no file")
+    if is_pickle(path):
+        return False
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            return _KEY in (file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a whole safetensors file, got {error}") from None
-    if text is None:
-        raise ValueError(f"{path}: expected a checkpoint with metadata key {_KEY!r}, got none")
+
+
+def _describe(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """Returns architecture and metadata from the header."""
+    with safe_open(path, framework="pt") as file:
+        text = file.metadata()[_KEY]
     try:
         described = json.loads(text)
         fields, metadata = described["model"], dict(described["metadata"])
@@ -127,14 +175,18 @@ def _describe(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
             raise ValueError(f"encoder {encoder!r}")
         if head != ("relative" if max_depth_m is None else "metric"):
             raise ValueError(f"head {head!r} with max_depth_m {max_depth_m!r}")
-        return ModelConfig(encoder, None if max_depth_m is None else float(max_depth_m)), metadata
+        version = fields.get("version", 2)
+        if version not in get_args(Version):
+            raise ValueError(f"version {version!r}")
+        max_depth_m = None if max_depth_m is None else float(max_depth_m)
+        return ModelConfig(encoder, max_depth_m, version), metadata
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected metadata of a dav2 model, got {type(error).__name__}: {error}"
         ) from None
 
 
-def _check_fit(path: Path, wanted: Mapping[str, Tensor], *, ignored: str | None = None) -> None:
+def _check_own_fit(path: Path, wanted: Mapping[str, Tensor], *, ignored: str | None = None) -> None:
     """Compares names, shapes and dtypes of a file with a model's, without reading weights.
 
     Names that start with `ignored` do not count.
@@ -146,25 +198,7 @@ def _check_fit(path: Path, wanted: Mapping[str, Tensor], *, ignored: str | None 
             for name, entry in slices.items()
             if ignored is None or not name.startswith(ignored)
         }
-    expected = {name: (list(tensor.shape), "F32") for name, tensor in wanted.items()}
-    missing, left_over = expected.keys() - found.keys(), found.keys() - expected.keys()
-    different = [
-        f"{name} {found[name]} for {expected[name]}"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
-    ]
-    if missing or left_over or different:
-        raise ValueError(
-            f"{path}: expected the {len(expected)} weights of the model, got {len(found)}: "
-            f"missing {_shown(missing)}, left over {_shown(left_over)}, "
-            f"of another shape or type {_shown(different)}"
-        )
-
-
-def _shown(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    listed = ordered[:_SHOWN] + (["..."] if len(ordered) > _SHOWN else [])
-    return f"{len(ordered)} ({', '.join(listed)})" if ordered else "none"
+    check_fit(path, found, {name: (list(value.shape), "F32") for name, value in wanted.items()})
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

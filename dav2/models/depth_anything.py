@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dav2.models.dpt import DPTHead, head_config
-from dav2.models.encoder import PATCH_PX, Encoder, EncoderName
+from dav2.models.encoder import PATCH_PX, Encoder, EncoderName, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class ModelConfig:
     encoder: EncoderName
     max_depth_m: float | None = None
     """Metres at which a metric model saturates; None makes the model relative."""
+    version: Version = 2
+    """Of Depth Anything, which decides the blocks that the head reads."""
 
     def __post_init__(self) -> None:
         if self.max_depth_m is not None and not 0 < self.max_depth_m < float("inf"):
@@ -41,7 +43,7 @@ class DepthAnything(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder)
+        self.encoder = Encoder(config.encoder, version=config.version)
         self.head = DPTHead(
             self.encoder.config.width,
             head_config(config.encoder),

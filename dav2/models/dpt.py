@@ -43,13 +43,13 @@ def head_config(encoder: EncoderName) -> HeadConfig:
             return HeadConfig(32, (32, 48, 96, 128), hidden_channels=16)
         case "vit192x8":
             return HeadConfig(48, (48, 96, 192, 192), hidden_channels=16)
-        case "vits":
+        case "vits" | "vits_reg":
             return HeadConfig(64, (48, 96, 192, 384))
-        case "vitb":
+        case "vitb" | "vitb_reg":
             return HeadConfig(128, (96, 192, 384, 768))
-        case "vitl":
+        case "vitl" | "vitl_reg":
             return HeadConfig(256, (256, 512, 1024, 1024))
-        case "vitg":
+        case "vitg" | "vitg_reg":
             return HeadConfig(384, (1536, 1536, 1536, 1536))
         case _:
             assert_never(encoder)

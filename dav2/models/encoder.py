@@ -4,7 +4,7 @@ Axes: B batch, H height, W width (pixels), N patches (row by row), T class token
 C channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 import torch
@@ -17,9 +17,22 @@ from torch import Tensor, nn
 PATCH_PX = 14
 """Side of a patch: height and width of an image must be multiples of it."""
 
-EncoderName = Literal["vit64x4", "vit128x6", "vit192x8", "vits", "vitb", "vitl", "vitg"]
+EncoderName = Literal[
+    "vit64x4",
+    "vit128x6",
+    "vit192x8",
+    "vits",
+    "vitb",
+    "vitl",
+    "vitg",
+    "vits_reg",
+    "vitb_reg",
+    "vitl_reg",
+    "vitg_reg",
+]
 
-_POSITION_OFFSET = 0.1
+Version = Literal[1, 2]
+"""Of Depth Anything: V1 reads the last four blocks, V2 four spread evenly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,12 @@ class EncoderConfig:
     """Side of the square image for whose grid position embeddings are stored."""
     swiglu: bool = False
     """SwiGLU in place of the two-layer perceptron (the giant model only)."""
+    num_registers: int = 0
+    """Register tokens (Darcet et al. 2023, arXiv:2309.16588), between class token and patches."""
+    position_offset: float = 0.1
+    """Patches by which DINOv2's code makes the grid of positions too large when it resizes it."""
+    antialias_positions: bool = False
+    """Resize positions with antialiasing, as DINOv2's code does for the models with registers."""
     from_scratch: bool = False
     """Start as suits training from nothing on few images: sine-cosine positions, since it would
     have to find out first where its patches lie, and Xavier weights, since timm's normal ones of
@@ -44,13 +63,26 @@ class EncoderConfig:
     arXiv:2111.06377)."""
 
 
-def encoder_config(name: EncoderName) -> EncoderConfig:
+def encoder_config(name: EncoderName, *, version: Version = 2) -> EncoderConfig:
     """Returns the sizes of an encoder.
 
     `vits` to `vitg` are DINOv2's (Oquab et al. 2023, arXiv:2304.07193) with the layers that the
-    Depth Anything V2 code reads (`depth_anything_v2/dpt.py`). The small ones, named width x depth,
-    are ours: heads of 32 or 64 channels, four layers spread evenly.
+    Depth Anything V2 code reads (`depth_anything_v2/dpt.py`); those with `_reg` are the variants
+    with register tokens that the paper compares in its Table 13. The small ones, named width x
+    depth, are ours: heads of 32 or 64 channels, four layers spread evenly.
+
+    Args:
+        name: Which one.
+        version: 1 for V1's layers, the last four.
     """
+    config = _evenly(name)
+    if version == 1:
+        first = config.depth - 4
+        return replace(config, layers=(first, first + 1, first + 2, first + 3))
+    return config
+
+
+def _evenly(name: EncoderName) -> EncoderConfig:
     match name:
         case "vit64x4":
             return EncoderConfig(64, 4, 2, (0, 1, 2, 3), native_px=168, from_scratch=True)
@@ -66,8 +98,20 @@ def encoder_config(name: EncoderName) -> EncoderConfig:
             return EncoderConfig(1024, 24, 16, (4, 11, 17, 23))
         case "vitg":
             return EncoderConfig(1536, 40, 24, (9, 19, 29, 39), swiglu=True)
+        case "vits_reg":
+            return _with_registers(_evenly("vits"))
+        case "vitb_reg":
+            return _with_registers(_evenly("vitb"))
+        case "vitl_reg":
+            return _with_registers(_evenly("vitl"))
+        case "vitg_reg":
+            return _with_registers(_evenly("vitg"))
         case _:
             assert_never(name)
+
+
+def _with_registers(config: EncoderConfig) -> EncoderConfig:
+    return replace(config, num_registers=4, position_offset=0.0, antialias_positions=True)
 
 
 class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow timm: base is Any
@@ -78,10 +122,13 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
     same shapes, same order). `mask_token` is not used and never trained; it is kept so that
     weights travel both ways unchanged. LayerScale starts at 1 as in the Depth Anything V2 code;
     DINOv2's own 1e-5 belongs to its much longer training.
+
+    `position_offset` may be set to 0 for the features that Transformers computes: it leaves out
+    DINOv2's offset, so they differ wherever positions are resized.
     """
 
-    def __init__(self, name: EncoderName) -> None:
-        config = encoder_config(name)
+    def __init__(self, name: EncoderName, *, version: Version = 2) -> None:
+        config = encoder_config(name, version=version)
         super().__init__(
             img_size=config.native_px,
             patch_size=PATCH_PX,
@@ -97,15 +144,20 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
             act_layer=nn.SiLU if config.swiglu else nn.GELU,
         )
         self.config = config
+        self.position_offset = config.position_offset
         self.mask_token = nn.Parameter(torch.zeros(1, config.width), requires_grad=False)
+        if config.num_registers:
+            # Not timm's own, whose position embeddings are laid out otherwise than DINOv2's.
+            self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, config.width))
+            nn.init.normal_(self.reg_token, std=1e-6)
         if config.from_scratch:
             self._start_from_scratch()
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], ...]:
         """Returns the patch tokens of the layers named in the configuration, shallow to deep.
 
-        Each passes through the final layer norm, as DINOv2's `get_intermediate_layers` does; the
-        class token takes part in attention and is left out here.
+        Each passes through the final layer norm, as DINOv2's `get_intermediate_layers` does; class
+        token and registers take part in attention and are left out here.
 
         Args:
             images: Normalised colours.
@@ -122,11 +174,15 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
         patches = self.patch_embed(images).flatten(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
         tokens = tokens + self._positions(height // PATCH_PX, width // PATCH_PX).to(tokens.dtype)
+        num_registers = self.config.num_registers
+        if num_registers:
+            registers = self.reg_token.expand(len(tokens), -1, -1)
+            tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
         features = []
         for index, block in enumerate(self.blocks):
             tokens = block(tokens)
             if index in self.config.layers:
-                features.append(self.norm(tokens[:, 1:]))
+                features.append(self.norm(tokens[:, 1 + num_registers :]))
         return tuple(features)
 
     def _start_from_scratch(self) -> None:
@@ -151,8 +207,12 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
         if rows == columns == side:
             return stored
         grid = stored[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        scale = ((rows + _POSITION_OFFSET) / side, (columns + _POSITION_OFFSET) / side)
-        grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=False)
+        antialias, offset = self.config.antialias_positions, self.position_offset
+        if offset == 0:
+            grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=antialias)
+        else:
+            scale = ((rows + offset) / side, (columns + offset) / side)
+            grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=antialias)
         return torch.cat([stored[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
