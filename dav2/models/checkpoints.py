@@ -19,7 +19,8 @@ from torch import Tensor
 from dav2.data.files import written_whole
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import EncoderName, Version
-from dav2.models.interchange import HEAD, ForeignWeights, check_fit, is_pickle, read_foreign
+from dav2.models.interchange import ForeignWeights, check_fit, is_pickle, read_foreign
+from dav2.models.layouts import HEAD
 
 _KEY = "dav2"
 

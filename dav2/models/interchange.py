@@ -6,13 +6,12 @@ one table and lose no bit. Encoder, head and sizes follow from the weights. What
 names under which the files were published, or is given.
 """
 
-import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -20,110 +19,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dav2.data.files import write_json, written_whole
-from dav2.data.transforms import IMAGE_DEVIATION, IMAGE_MEAN
 from dav2.models.depth_anything import DepthAnything, ModelConfig
-from dav2.models.dpt import head_config
 from dav2.models.encoder import PATCH_PX, EncoderName, Version, encoder_config
+from dav2.models.layouts import DINOV2, ENCODER, TIMM, TRANSFORMERS, UPSTREAM, Layout, for_size
+from dav2.models.transformers_folder import folder_files, read_config
 
-ENCODER, HEAD = "encoder.", "head."
 _SHOWN = 3
 
 PUBLISHED_MAX_DEPTH_M = {"metric_hypersim": 20.0, "metric_vkitti": 80.0}
 """Of the authors' metric models, by a part of the file's name (`metric_depth/README.md`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How somebody's file names weights."""
-
-    title: str
-    names_of: Callable[[str], tuple[str, ...]]
-    """From our name of a weight to theirs; several are parts of ours, one below the other; none is
-    a weight that they leave out and that is zero here."""
-    with_head: bool = True
-
-
-def _upstream(name: str) -> tuple[str, ...]:
-    if name.startswith(HEAD):
-        return (f"depth_head.{name.removeprefix(HEAD)}",)
-    return (f"pretrained.{_dinov2(name)[0]}",)
-
-
-def _dinov2(name: str) -> tuple[str, ...]:
-    name = name.removeprefix(ENCODER)
-    return ("register_tokens" if name == "reg_token" else name,)
-
-
-def _dinov2_giant(name: str) -> tuple[str, ...]:
-    return (_dinov2(name)[0].replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3."),)
-
-
-def _upstream_giant(name: str) -> tuple[str, ...]:
-    if name.startswith(HEAD):
-        return _upstream(name)
-    return (f"pretrained.{_dinov2_giant(name)[0]}",)
-
-
-def _timm(name: str) -> tuple[str, ...]:
-    return () if name.endswith("mask_token") else (name.removeprefix(ENCODER),)
-
-
-_TRANSFORMERS = [
-    (r"encoder\.(cls|mask)_token", r"backbone.embeddings.\1_token"),
-    (r"encoder\.pos_embed", r"backbone.embeddings.position_embeddings"),
-    (r"encoder\.patch_embed\.proj\.(.*)", r"backbone.embeddings.patch_embeddings.projection.\1"),
-    (r"encoder\.norm\.(.*)", r"backbone.layernorm.\1"),
-    (r"encoder\.blocks\.(\d+)\.attn\.proj\.(.*)", r"@\1.attention.output.dense.\2"),
-    (r"encoder\.blocks\.(\d+)\.ls([12])\.gamma", r"@\1.layer_scale\2.lambda1"),
-    (r"encoder\.blocks\.(\d+)\.(norm[12]|mlp)\.(.*)", r"@\1.\2.\3"),
-    (r"head\.projects\.(\d)\.(.*)", r"neck.reassemble_stage.layers.\1.projection.\2"),
-    (r"head\.resize_layers\.(\d)\.(.*)", r"neck.reassemble_stage.layers.\1.resize.\2"),
-    (r"head\.scratch\.output_conv1\.(.*)", r"head.conv1.\1"),
-    (r"head\.scratch\.output_conv2\.0\.(.*)", r"head.conv2.\1"),
-    (r"head\.scratch\.output_conv2\.2\.(.*)", r"head.conv3.\1"),
-]
-"""Ours to theirs; `@` is `backbone.encoder.layer.`. The names are those of published files, which
-Transformers itself translates when it reads and writes them."""
-
-
-def _transformers(name: str) -> tuple[str, ...]:
-    if found := re.fullmatch(r"encoder\.blocks\.(\d+)\.attn\.qkv\.(weight|bias)", name):
-        block, kind = found.groups()
-        parts = ("query", "key", "value")
-        layer = f"backbone.encoder.layer.{block}.attention.attention"
-        return tuple(f"{layer}.{part}.{kind}" for part in parts)
-    if found := re.fullmatch(r"head\.scratch\.layer(\d)_rn\.weight", name):
-        return (f"neck.convs.{int(found[1]) - 1}.weight",)
-    if found := re.fullmatch(r"head\.scratch\.refinenet(\d)\.(\w+)\.(.*)", name):
-        number, part, rest = found.groups()
-        theirs = {"out_conv": "projection", "resConfUnit1": "residual_layer1"}
-        inner = rest.replace("conv", "convolution")
-        layer = f"neck.fusion_stage.layers.{4 - int(number)}"  # theirs begin with the coarsest
-        return (f"{layer}.{theirs.get(part, 'residual_layer2')}.{inner}",)
-    for pattern, replacement in _TRANSFORMERS:
-        if re.fullmatch(pattern, name):
-            translated = re.sub(pattern, replacement, name)
-            return (translated.replace("@", "backbone.encoder.layer."),)
-    raise ValueError(f"{name}: expected a weight that Transformers' Depth Anything has, got another")
-
-
-def _transformers_giant(name: str) -> tuple[str, ...]:
-    names = _transformers(name)
-    swiglu = {".mlp.fc1.": ".mlp.weights_in.", ".mlp.fc2.": ".mlp.weights_out."}
-    for ours, theirs in swiglu.items():
-        names = tuple(entry.replace(ours, theirs) for entry in names)
-    return names
-
-
-UPSTREAM = Layout("the authors' layout", _upstream)
-TRANSFORMERS = Layout("Transformers' layout", _transformers)
-DINOV2 = Layout("DINOv2's layout", _dinov2, with_head=False)
-TIMM = Layout("timm's layout", _timm, with_head=False)
-_GIANT = {
-    UPSTREAM.title: Layout(UPSTREAM.title, _upstream_giant),
-    TRANSFORMERS.title: Layout(TRANSFORMERS.title, _transformers_giant),
-    DINOV2.title: Layout(DINOV2.title, _dinov2_giant, with_head=False),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +59,9 @@ def read_foreign(
             weights of one of our encoders and its head.
     """
     if path.is_dir():
-        return _read_transformers(path)
+        config, path = read_config(path), path / "model.safetensors"
+        weights = _translated(_tensors_of(path), config, TRANSFORMERS, path)
+        return ForeignWeights(config, weights, TRANSFORMERS)
     tensors = _tensors_of(path)
     layout = _layout_of(tensors, path)
     encoder = _encoder_of(tensors, layout, path)
@@ -190,14 +96,13 @@ def write_transformers(model: DepthAnything, folder: Path) -> None:
     """Writes a folder for Transformers' `pipeline("depth-estimation")`.
 
     Raises:
-        ValueError: If Transformers cannot express the model: registers, or a metric head whose
-            range is no whole number of metres.
+        ValueError: If Transformers cannot express the model (`folder_files`).
     """
-    config = _transformers_config(model)
+    files = folder_files(model)
     with written_whole(folder) as written:
         written.mkdir()
-        write_json(config, written / "config.json")
-        write_json(_PREPROCESSOR, written / "preprocessor_config.json")
+        for name, content in files.items():
+            write_json(content, written / name)
         weights = {name: value.contiguous() for name, value in _foreign(model, TRANSFORMERS).items()}
         save_file(weights, written / "model.safetensors", metadata={"format": "pt"})
 
@@ -306,10 +211,6 @@ def _version(path: Path) -> Version:
     return 1 if re.match(r"depth_anything_vit[sbl]14", path.name) else 2
 
 
-def _for_size(layout: Layout, encoder: EncoderName) -> Layout:
-    return _GIANT.get(layout.title, layout) if encoder_config(encoder).swiglu else layout
-
-
 def _own_weights(config: ModelConfig, layout: Layout) -> dict[str, Tensor]:
     """Returns the weights that a file of this layout decides, without their values."""
     with torch.device("meta"):
@@ -324,7 +225,7 @@ def _own_weights(config: ModelConfig, layout: Layout) -> dict[str, Tensor]:
 def _translated(
     tensors: Mapping[str, Tensor], config: ModelConfig, layout: Layout, path: Path
 ) -> dict[str, Tensor]:
-    own, names_of = _own_weights(config, layout), _for_size(layout, config.encoder).names_of
+    own, names_of = _own_weights(config, layout), for_size(layout, config.encoder).names_of
     expected: dict[str, tuple[int, ...]] = {}
     for name, value in own.items():
         theirs = names_of(name)
@@ -341,106 +242,10 @@ def _translated(
 
 
 def _foreign(model: DepthAnything, layout: Layout) -> dict[str, Tensor]:
-    names_of = _for_size(layout, model.config.encoder).names_of
+    names_of = for_size(layout, model.config.encoder).names_of
     foreign: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         theirs = names_of(name)
         parts = value.detach().to("cpu", torch.float32).chunk(len(theirs)) if theirs else ()
         foreign |= {part: tensor.clone() for part, tensor in zip(theirs, parts, strict=True)}
     return foreign
-
-
-def _read_transformers(folder: Path) -> ForeignWeights:
-    described = folder / "config.json"
-    try:
-        fields: dict[str, Any] = json.loads(described.read_text(encoding="utf-8"))
-        if fields["model_type"] != "depth_anything":
-            raise ValueError(f"model_type {fields['model_type']!r}")
-        backbone = fields["backbone_config"]
-        sizes = (backbone["hidden_size"], backbone.get("num_hidden_layers", 12))
-        layers = tuple(int(index) - 1 for index in backbone["out_indices"])
-        metric = fields.get("depth_estimation_type", "relative") == "metric"
-        max_depth_m = float(fields["max_depth"]) if metric else None
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{described}: expected the configuration, got no file") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{described}: expected the configuration of a Depth Anything model of Transformers, "
-            f"got {type(error).__name__}: {error}"
-        ) from None
-    config = _config_of(sizes, layers, max_depth_m, described)
-    weights = folder / "model.safetensors"
-    tensors = _tensors_of(weights)
-    return ForeignWeights(
-        config, _translated(tensors, config, TRANSFORMERS, weights), TRANSFORMERS
-    )
-
-
-def _config_of(
-    sizes: tuple[int, int], layers: tuple[int, ...], max_depth_m: float | None, path: Path
-) -> ModelConfig:
-    for name in get_args(EncoderName):
-        for version in (2, 1):  # where both fit, they read the same blocks
-            config = encoder_config(name, version=version)
-            if config.num_registers:
-                continue
-            if (config.width, config.depth) == sizes and config.layers == layers:
-                return ModelConfig(name, max_depth_m, version)
-    raise ValueError(
-        f"{path}: expected the sizes and layers of one of {', '.join(get_args(EncoderName))}, "
-        f"got {sizes[0]} channels, {sizes[1]} blocks, layers {list(layers)}"
-    )
-
-
-_PREPROCESSOR: dict[str, Any] = {
-    "image_processor_type": "DPTImageProcessor",
-    "do_resize": True,
-    "size": {"height": 518, "width": 518},
-    "keep_aspect_ratio": True,
-    "ensure_multiple_of": PATCH_PX,
-    "resample": 3,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": list(IMAGE_MEAN),
-    "image_std": list(IMAGE_DEVIATION),
-    "do_pad": False,
-}
-
-
-def _transformers_config(model: DepthAnything) -> dict[str, Any]:
-    encoder, head = model.encoder.config, head_config(model.config.encoder)
-    max_depth_m = model.config.max_depth_m
-    if encoder.num_registers or (max_depth_m is not None and max_depth_m != int(max_depth_m)):
-        raise ValueError(
-            "Transformers: expected an encoder without registers and a range of whole metres, "
-            f"got {model.config.encoder} and {max_depth_m} m"
-        )
-    return {
-        "architectures": ["DepthAnythingForDepthEstimation"],
-        "model_type": "depth_anything",
-        "backbone_config": {
-            "model_type": "dinov2",
-            "architectures": ["Dinov2Model"],
-            "image_size": encoder.native_px,
-            "patch_size": PATCH_PX,
-            "hidden_size": encoder.width,
-            "num_hidden_layers": encoder.depth,
-            "num_attention_heads": encoder.num_heads,
-            "mlp_ratio": 4,
-            "use_swiglu_ffn": encoder.swiglu,
-            "out_indices": [index + 1 for index in encoder.layers],
-            "apply_layernorm": True,
-            "reshape_hidden_states": False,
-        },
-        "patch_size": PATCH_PX,
-        "reassemble_hidden_size": encoder.width,
-        "reassemble_factors": [4, 2, 1, 0.5],
-        "neck_hidden_sizes": list(head.out_channels),
-        "fusion_hidden_size": head.features,
-        "head_in_index": -1,
-        "head_hidden_size": head.hidden_channels,
-        "depth_estimation_type": "relative" if max_depth_m is None else "metric",
-        "max_depth": 1 if max_depth_m is None else int(max_depth_m),
-        "dtype": "float32",
-    }

@@ -11,11 +11,8 @@ from dav2.models.checkpoints import load, load_encoder_weights, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import Encoder, encoder_config
 from dav2.models.export import export, main, transformers_difference
+from dav2.models.layouts import DINOV2, TRANSFORMERS, UPSTREAM, for_size
 from dav2.models.interchange import (
-    DINOV2,
-    TRANSFORMERS,
-    UPSTREAM,
-    _for_size,
     read_foreign,
     upstream_weights,
     write_transformers,
@@ -77,7 +74,7 @@ def on_meta(encoder):
 @pytest.mark.parametrize("encoder", ["vits", "vitb", "vitl", "vitg"])
 def test_names_are_those_of_the_released_files(encoder):
     config = encoder_config(encoder)
-    names_of = _for_size(UPSTREAM, encoder).names_of
+    names_of = for_size(UPSTREAM, encoder).names_of
     theirs = [part for name in on_meta(encoder) for part in names_of(name)]
     assert len(theirs) == len(set(theirs))
     assert set(theirs) == authors_names(config.depth, swiglu=config.swiglu)
@@ -213,7 +210,7 @@ def test_an_encoder_of_dinov2_starts_a_model(tmp_path, encoder):
 
 
 def test_a_giants_names_at_dinov2():
-    names_of = _for_size(DINOV2, "vitg").names_of
+    names_of = for_size(DINOV2, "vitg").names_of
     assert names_of("encoder.blocks.7.mlp.fc1.bias") == ("blocks.7.mlp.w12.bias",)
     assert names_of("encoder.blocks.39.mlp.fc2.weight") == ("blocks.39.mlp.w3.weight",)
 
@@ -314,7 +311,7 @@ def test_a_folder_with_other_weights_names_them(tmp_path):
 
 @pytest.mark.parametrize("encoder", ["vits", "vitg"])
 def test_each_weight_has_a_name_of_its_own_at_transformers(encoder):
-    names_of = _for_size(TRANSFORMERS, encoder).names_of
+    names_of = for_size(TRANSFORMERS, encoder).names_of
     theirs = [part for name in on_meta(encoder) for part in names_of(name)]
     assert len(theirs) == len(set(theirs))
     assert not [name for name in theirs if name.startswith(("encoder.", "head.scratch"))]
