@@ -162,6 +162,6 @@ def test_cancelling_leaves_no_process(project: Path, number: signal.Signals):
     started = psutil.Process(flow.pid).children(recursive=True)
     assert int(hanging.read_text()) in [process.pid for process in started]
     os.kill(flow.pid, number)
-    assert flow.wait(30) != 0
+    assert flow.wait(120) != 0  # it ends, however busy the machine is
     assert [process for process in started if lives(process)] == []
     assert not (project / "left.txt").exists()
