@@ -49,13 +49,9 @@ def export(model: "DepthAnything", out: Path, kind: Format) -> None:
                 write_transformers(model, part)
             case _:
                 assert_never(kind)
-        # The authors' layout does not say which of them it is.
-        told = model.config if kind == "upstream" else None
-        again, _ = load(
-            part,
-            max_depth_m=told.max_depth_m if told else None,
-            version=told.version if told else None,
-        )
+        # What the authors' layout leaves open is told; the others say it themselves.
+        config = model.config
+        again, _ = load(part, max_depth_m=config.max_depth_m, version=config.version)
         _check_equal(model, again, out)
 
 
