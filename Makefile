@@ -66,7 +66,7 @@ soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)
 
 lock:  ## Resolve requirements.lock anew, in one go (needs uv)
-	uv pip compile pyproject.toml --extra pipeline --extra dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url -o requirements.lock
 
 clean:  ## Remove outputs and unfinished work; the cache and the environment stay
