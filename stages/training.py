@@ -157,7 +157,7 @@ def weights_mark(path: Path) -> str:
     """Returns the fingerprint of a checkpoint, be it a file or a folder of Transformers."""
     if not path.is_dir():
         return sha256_of(path)
-    return fingerprint([[file.name, sha256_of(file)] for file in sorted(path.iterdir())])
+    return fingerprint([sha256_of(path / name) for name in ("config.json", "model.safetensors")])
 
 
 def train(

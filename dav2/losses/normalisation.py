@@ -25,8 +25,9 @@ def remove_shift_and_scale(
     the lower of the two in the middle, as `torch.median` has it. Gradients flow through both.
 
     A map is degenerate if it has no valid pixel, or a deviation of at most a thousandth of its
-    range, or a range that is rounding (at most a millionth of its largest value): dividing would
-    blow up what means nothing. A NaN or infinity is no degeneracy: it reaches the loss.
+    range, or a range that is rounding (at most a millionth of its largest value), or a deviation
+    below float32's smallest normal number: dividing would blow up what means nothing. A NaN or
+    infinity is no degeneracy: it reaches the loss.
 
     Args:
         values: Inverse depth, any affine scale. May be anything, NaN too, where invalid.
@@ -48,6 +49,7 @@ def remove_shift_and_scale(
         largest = torch.maximum((median + below).abs(), (median + above).abs())
         extent = above - below
         flat = (extent <= _LEAST_RANGE * largest) | (deviation <= _LEAST_DEVIATION * extent)
+        flat |= deviation < torch.finfo(torch.float32).tiny
         usable = (count > 0) & ~(flat & deviation.isfinite())
     factor = torch.where(usable, 1 / torch.where(usable, deviation, 1), 0)
     return centred * factor[:, None, None], usable

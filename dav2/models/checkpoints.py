@@ -82,12 +82,13 @@ def load(
     if not _is_own(path):
         foreign = read_foreign(path, max_depth_m=max_depth_m, version=version)
         _check_head(path, foreign)
-        return _filled(foreign.config, foreign.weights), {}
+        return _filled(_unfilled(foreign.config), foreign.weights), {}
     config, metadata = _describe(path)
-    _check_own_fit(path, _unfilled(config).state_dict())
+    model = _unfilled(config)
+    _check_own_fit(path, model.state_dict())
     # Copies, because tensors that share memory with the file would change or vanish with it.
     weights = {name: tensor.clone() for name, tensor in _tensors(path).items()}
-    return _filled(config, weights), metadata
+    return _filled(model, weights), metadata
 
 
 def load_encoder_weights(model: DepthAnything, path: Path, *, with_head: bool = False) -> None:
@@ -135,8 +136,7 @@ def _unfilled(config: ModelConfig) -> DepthAnything:
         return DepthAnything(config)
 
 
-def _filled(config: ModelConfig, weights: dict[str, Tensor]) -> DepthAnything:
-    model = _unfilled(config)
+def _filled(model: DepthAnything, weights: dict[str, Tensor]) -> DepthAnything:
     model.load_state_dict(weights, assign=True)
     model.head.to(memory_format=torch.channels_last)
     return model.eval()

@@ -85,8 +85,7 @@ def write_upstream(model: DepthAnything, path: Path) -> None:
     """
     if model.encoder.config.native_px != encoder_config("vits").native_px:
         raise ValueError(
-            f"{path}: expected an encoder that the authors' code knows, "
-            f"got {model.config.encoder}"
+            f"{path}: expected an encoder that the authors' code knows, got {model.config.encoder}"
         )
     with written_whole(path) as written:
         torch.save(upstream_weights(model), written)
@@ -103,7 +102,9 @@ def write_transformers(model: DepthAnything, folder: Path) -> None:
         written.mkdir()
         for name, content in files.items():
             write_json(content, written / name)
-        weights = {name: value.contiguous() for name, value in _foreign(model, TRANSFORMERS).items()}
+        weights = {
+            name: value.contiguous() for name, value in _foreign(model, TRANSFORMERS).items()
+        }
         save_file(weights, written / "model.safetensors", metadata={"format": "pt"})
 
 

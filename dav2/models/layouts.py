@@ -5,7 +5,7 @@ A layout is one function from our name to theirs, so that reading and writing ar
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dav2.models.encoder import EncoderName, encoder_config
 
@@ -21,6 +21,8 @@ class Layout:
     """From our name of a weight to theirs; several are parts of ours, one below the other; none is
     a weight that they leave out and that is zero here."""
     with_head: bool = True
+    swiglu: tuple[tuple[str, str], ...] = ()
+    """What it calls the layers of a SwiGLU (`for_size`): part of our name of it, and theirs."""
 
 
 def _upstream(name: str) -> tuple[str, ...]:
@@ -32,16 +34,6 @@ def _upstream(name: str) -> tuple[str, ...]:
 def _dinov2(name: str) -> tuple[str, ...]:
     name = name.removeprefix(ENCODER)
     return ("register_tokens" if name == "reg_token" else name,)
-
-
-def _dinov2_giant(name: str) -> tuple[str, ...]:
-    return (_dinov2(name)[0].replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3."),)
-
-
-def _upstream_giant(name: str) -> tuple[str, ...]:
-    if name.startswith(HEAD):
-        return _upstream(name)
-    return (f"pretrained.{_dinov2_giant(name)[0]}",)
 
 
 def _timm(name: str) -> tuple[str, ...]:
@@ -84,28 +76,29 @@ def _transformers(name: str) -> tuple[str, ...]:
         if re.fullmatch(pattern, name):
             translated = re.sub(pattern, replacement, name)
             return (translated.replace("@", "backbone.encoder.layer."),)
-    raise ValueError(f"{name}: expected a weight that Transformers' Depth Anything has, got another")
+    raise ValueError(
+        f"{name}: expected a weight that Transformers' Depth Anything has, got another"
+    )
 
 
-def _transformers_giant(name: str) -> tuple[str, ...]:
-    names = _transformers(name)
-    swiglu = {".mlp.fc1.": ".mlp.weights_in.", ".mlp.fc2.": ".mlp.weights_out."}
-    for ours, theirs in swiglu.items():
-        names = tuple(entry.replace(ours, theirs) for entry in names)
-    return names
+_DINOV2_SWIGLU = ((".mlp.fc1.", ".mlp.w12."), (".mlp.fc2.", ".mlp.w3."))
+_TRANSFORMERS_SWIGLU = ((".mlp.fc1.", ".mlp.weights_in."), (".mlp.fc2.", ".mlp.weights_out."))
 
-
-UPSTREAM = Layout("the authors' layout", _upstream)
-TRANSFORMERS = Layout("Transformers' layout", _transformers)
-DINOV2 = Layout("DINOv2's layout", _dinov2, with_head=False)
+UPSTREAM = Layout("the authors' layout", _upstream, swiglu=_DINOV2_SWIGLU)
+TRANSFORMERS = Layout("Transformers' layout", _transformers, swiglu=_TRANSFORMERS_SWIGLU)
+DINOV2 = Layout("DINOv2's layout", _dinov2, with_head=False, swiglu=_DINOV2_SWIGLU)
 TIMM = Layout("timm's layout", _timm, with_head=False)
-_GIANT = {
-    UPSTREAM.title: Layout(UPSTREAM.title, _upstream_giant),
-    TRANSFORMERS.title: Layout(TRANSFORMERS.title, _transformers_giant),
-    DINOV2.title: Layout(DINOV2.title, _dinov2_giant, with_head=False),
-}
 
 
 def for_size(layout: Layout, encoder: EncoderName) -> Layout:
     """Returns the layout of an encoder's file: the giant's perceptrons have other names."""
-    return _GIANT.get(layout.title, layout) if encoder_config(encoder).swiglu else layout
+    if not encoder_config(encoder).swiglu:
+        return layout
+
+    def names_of(name: str) -> tuple[str, ...]:
+        names = layout.names_of(name)
+        for ours, theirs in layout.swiglu:
+            names = tuple(entry.replace(ours, theirs) for entry in names)
+        return names
+
+    return replace(layout, names_of=names_of)

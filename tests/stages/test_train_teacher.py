@@ -14,6 +14,7 @@ from dav2.data.files import sha256_of
 from dav2.data.manifest import read_manifest, write_manifest
 from dav2.models.checkpoints import load, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.models.interchange import write_transformers, write_upstream
 from stages import train_teacher
 from stages.params import load as load_params
 from tests.fixtures.training import TrainingProject
@@ -126,6 +127,33 @@ def test_a_finished_model_is_measured_and_not_trained(project, run):
     assert metadata["validation"]["step"] == 0
     assert (REPORTS / "curves.csv").read_text() == "step\n"
     assert not Path(".work/train_teacher").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "write", "name"),
+    [
+        ("vits", write_upstream, "depth_anything_v2_vits.pth"),
+        ("vit64x4", write_transformers, "Depth-Anything-V2-Tiny-hf"),
+    ],
+)
+def test_a_finished_model_of_others_is_a_teacher_too(project, encoder, write, name):
+    torch.manual_seed(5)
+    given = DepthAnything(ModelConfig(encoder))
+    write(given, Path(name))
+    if Path(name).is_dir():
+        (Path(name) / ".cache").mkdir()  # as a download leaves it
+    project.params["train_teacher"]["weights"] = name
+    project.write_params()
+    main()
+    model, metadata = load(MODEL)
+    assert model.config == given.config
+    for weight, tensor in given.state_dict().items():
+        assert torch.equal(model.state_dict()[weight], tensor)
+    with torch.no_grad():
+        given.head.scratch.last.bias.add_(1)
+    write(given, Path(name))
+    main()
+    assert load(MODEL)[1]["fingerprint"] != metadata["fingerprint"]
 
 
 def test_a_metric_model_is_no_teacher(project):

@@ -45,6 +45,7 @@ DEGENERATE = {
     "constant": (torch.full((40,), 0.3), torch.ones(40)),
     "constant but for rounding": (0.3 + 2e-8 * torch.arange(40).remainder(3), torch.ones(40)),
     "zero": (torch.zeros(40), torch.ones(40)),
+    "smaller than any normal number": (1e-41 * torch.arange(40), torch.ones(40)),
     # Deviation 1/2000 of the range: under a thousandth.
     "one pixel sticks out": (torch.eye(2000)[7], torch.ones(2000)),
 }

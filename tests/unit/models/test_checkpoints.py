@@ -136,7 +136,9 @@ def test_load_refuses_a_truncated_file(saved, tmp_path):
 
 def test_load_refuses_a_file_of_another_kind(tmp_path):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "m.pth")
-    with pytest.raises(ValueError, match=r"m\.pth: expected weights of Depth Anything, .* got 1 \(weight"):
+    with pytest.raises(
+        ValueError, match=r"m\.pth: expected weights of Depth Anything, .* got 1 \(weight"
+    ):
         load(tmp_path / "m.pth")
 
 

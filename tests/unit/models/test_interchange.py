@@ -11,13 +11,13 @@ from dav2.models.checkpoints import load, load_encoder_weights, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import Encoder, encoder_config
 from dav2.models.export import export, main, transformers_difference
-from dav2.models.layouts import DINOV2, TRANSFORMERS, UPSTREAM, for_size
 from dav2.models.interchange import (
     read_foreign,
     upstream_weights,
     write_transformers,
     write_upstream,
 )
+from dav2.models.layouts import DINOV2, TRANSFORMERS, UPSTREAM, for_size
 
 BLOCK = ["norm1", "attn.qkv", "attn.proj", "norm2"]
 MLP = {False: ["mlp.fc1", "mlp.fc2"], True: ["mlp.w12", "mlp.w3"]}
@@ -95,7 +95,9 @@ def test_a_released_file_is_known_by_its_name(small, tmp_path, name, config):
     assert loaded.config == config
     assert metadata == {}
     assert not loaded.training
-    assert torch.equal(loaded.encoder.blocks[3].attn.qkv.weight, small.encoder.blocks[3].attn.qkv.weight)
+    assert torch.equal(
+        loaded.encoder.blocks[3].attn.qkv.weight, small.encoder.blocks[3].attn.qkv.weight
+    )
     images = torch.randn(1, 3, 28, 42)
     with torch.no_grad():
         assert loaded(images).shape == (1, 28, 42)
@@ -114,12 +116,16 @@ def test_a_file_names_what_it_lacks_and_what_is_left_over(small, tmp_path):
     weights["depth_head.extra"] = torch.zeros(1)
     weights["pretrained.norm.bias"] = torch.zeros(5)
     torch.save(weights, tmp_path / "m.pth")
-    with pytest.raises(ValueError, match="expected the 239 weights of the model, got 239") as caught:
+    with pytest.raises(
+        ValueError, match="expected the 239 weights of the model, got 239"
+    ) as caught:
         load(tmp_path / "m.pth")
     message = str(caught.value)
     assert "missing 1 (depth_head.projects.2.bias)" in message
     assert "left over 1 (depth_head.extra)" in message
-    assert re.search(r"another shape or type 1 \(pretrained.norm.bias \(5,\) for \(384,\)\)", message)
+    assert re.search(
+        r"another shape or type 1 \(pretrained.norm.bias \(5,\) for \(384,\)\)", message
+    )
     assert "\n" not in message
 
 
@@ -127,7 +133,7 @@ def test_a_truncated_file_is_one_line(small, tmp_path):
     torch.save(upstream_weights(small), tmp_path / "m.pth")
     whole = (tmp_path / "m.pth").read_bytes()
     (tmp_path / "m.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="m.pth: expected a whole checkpoint, got") as caught:
+    with pytest.raises(ValueError, match=r"m\.pth: expected a whole checkpoint, got") as caught:
         load(tmp_path / "m.pth")
     assert "\n" not in str(caught.value)
 
@@ -272,7 +278,7 @@ def test_the_command_exports_and_says_what_differs(tmp_path, caplog):
     assert "vit64x4, 20 m, reads back equal" in caplog.text
     assert "as ours at 168 x 168, at 140 x 196 other by up to" in caplog.text
     assert json.loads((out / "config.json").read_text())["max_depth"] == 20
-    with pytest.raises(SystemExit, match="^export: .*expected a checkpoint, got no file"):
+    with pytest.raises(SystemExit, match=r"^export: .*expected a checkpoint, got no file"):
         main(["--weights", str(tmp_path / "no"), "--format", "upstream", "--out", str(out)])
 
 
