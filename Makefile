@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ui doctor gc soak clean lock
+.PHONY: help install repro test check deps experiment ui doctor gc bench-model soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ repro: install .work/.params_checked  ## Rebuild what changed, from raw data to 
 	@mkdir -p .work && touch $@
 
 test: install  ## All tests but those that need a GPU
-	pytest -m "not gpu and not soak" -q
+	OMP_NUM_THREADS=1 pytest -m "not gpu and not soak" -q -n auto --maxprocesses 8
 
 check: install  ## Format, lint, strict types, import contracts, code dependencies of dvc.yaml
 	ruff format --check .
@@ -61,6 +61,9 @@ doctor: install  ## Versions, devices, disk, and what a rebuild would run
 
 gc: install  ## Remove work, cached data and locked stages that nothing refers to any more
 	$(RUN) -m stages.collect_garbage
+
+bench-model: install  ## Latency of a model in every way to run it, against Transformers'; BENCH="--help"
+	$(RUN) -m benchmarks.model $(BENCH)
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)
