@@ -10,10 +10,11 @@ PACKAGES = ("dav2", "stages")
 def closure(modules: Iterable[str], root: Path = Path()) -> dict[str, Path]:
     """Returns modules and all they import from this project, sorted, with their files.
 
-    Imports inside functions count too, and what a named module imports when it is run
-    (`if __name__ == "__main__":`); of one that is only imported that block never runs. The packages' own `__init__` hold a docstring only and are
-    left out. A dataset's reader counts only where it is named itself: `dav2.data.open` imports each
-    reader in a branch of its own, and manifests carry the fingerprint of the reader they came from.
+    Imports inside functions count too. Those below `if __name__ == "__main__":` count in the named
+    modules only: in a module that is imported that block never runs. The packages' own `__init__`
+    hold a docstring only and are left out. A dataset's reader counts only where it is named itself:
+    `dav2.data.open` imports each reader in a branch of its own, and manifests carry the fingerprint
+    of the reader they came from.
 
     Args:
         modules: Dotted names, as `stages.report`.

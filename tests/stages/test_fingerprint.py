@@ -33,6 +33,22 @@ def test_closure_follows_imports_but_not_into_readers(project: Path):
     assert list(closure(["stages.a"], project)) == ["dav2.b", "dav2.data.open", "stages.a"]
 
 
+def test_what_a_module_imports_when_it_is_run_counts_only_where_it_is_run(project: Path):
+    (project / "dav2/b.py").write_text(
+        'import numpy\nif __name__ == "__main__":\n    from dav2.program import main\n    main()\n'
+    )
+    (project / "dav2/program.py").write_text("def main():\n    from dav2 import b\n")
+    assert list(closure(["stages.a"], project)) == ["dav2.b", "stages.a"]
+    assert list(closure(["dav2.b"], project)) == ["dav2.b", "dav2.program"]
+
+
+def test_what_a_module_imports_when_it_is_imported_counts(project: Path):
+    (project / "dav2/b.py").write_text(
+        'if __name__ == "__main__":\n    pass\nelse:\n    from dav2.data import reader\n'
+    )
+    assert list(closure(["stages.a"], project)) == ["dav2.b", "dav2.data.reader", "stages.a"]
+
+
 def test_a_reader_named_itself_counts(project: Path):
     assert list(closure(["dav2.data.reader"], project)) == ["dav2.data.reader"]
 

@@ -1,0 +1,66 @@
+"""Which images go through the model together, and reading the next ones meanwhile."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dav2.data.transforms import prepare_size
+from dav2.prediction.headers import Header, read_header
+from dav2.prediction.sources import Source
+
+T = TypeVar("T")
+
+MAX_BATCH_PIXELS = 50_000_000
+"""Of decoded images in a batch of more than one: bounds memory where images are large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An image on its way."""
+
+    source: Source
+    header: Header
+
+
+def plan_batches(
+    sources: Sequence[Source], *, short_side_px: int, batch_size: int
+) -> list[list[Planned]]:
+    """Returns the images in batches of one size at the model, whatever their order.
+
+    Args:
+        sources: Images; of each the header is read.
+        short_side_px: Size at which the model sees an image.
+        batch_size: Most images in a batch.
+    """
+    by_size: dict[tuple[int, int], list[Planned]] = {}
+    for source in sources:
+        planned = Planned(source, read_header(source.path))
+        size = planned.header.size
+        shared = prepare_size(*size, short_side_px=short_side_px) if size else (0, 0)
+        by_size.setdefault(shared, []).append(planned)
+    return [batch for group in by_size.values() for batch in _split(group, batch_size)]
+
+
+def read_ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yields from an iterable that runs in a thread, one item ahead of whoever takes them."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        coming = thread.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, iterator, end)
+            yield item  # type: ignore[misc]  # not the end, so T
+
+
+def _split(group: Sequence[Planned], batch_size: int) -> Iterator[list[Planned]]:
+    batch: list[Planned] = []
+    num_pixels = 0
+    for planned in group:
+        height, width = planned.header.size or (0, 0)
+        if batch and (len(batch) == batch_size or num_pixels + height * width > MAX_BATCH_PIXELS):
+            yield batch
+            batch, num_pixels = [], 0
+        batch.append(planned)
+        num_pixels += height * width
+    yield batch
