@@ -74,7 +74,8 @@ def relative_to_depth(
         return np.ones_like(relative_depth)
     closeness = (relative_depth - low) / (high - low)
     inverse_depth = 1 / FARTHEST + (1 - 1 / FARTHEST) * closeness
-    return np.reciprocal(inverse_depth, dtype=np.float32)
+    depth: np.ndarray = 1 / inverse_depth
+    return depth
 
 
 def encode_ply(
