@@ -1,6 +1,6 @@
 """Prediction of a large image in overlapping tiles at its own resolution.
 
-Axes: H height, W width (pixels).
+Axes: H height, W width (pixels), h, w those of a coarser grid.
 """
 
 import math
@@ -8,7 +8,8 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
+from torch.nn.functional import adaptive_avg_pool2d
 
 from dav2.data.transforms import prepare_size
 from dav2.models.depth_anything import DepthAnything
@@ -28,8 +29,8 @@ def predict_tiled(
     """Predicts a large image whole, then in tiles which are aligned to that and blended.
 
     Tiles are squares of `short_side_px`, of the image's own pixels, which overlap by a quarter of
-    their side or more. Each is brought to the whole prediction by least squares over its pixels
-    (scale and shift of relative depth; scale of metres), as a tile alone cannot know its distance;
+    their side or more. Each is brought to the whole prediction by least squares at the resolution
+    of that (scale and shift of relative depth; scale of metres), as a tile alone cannot know its distance;
     one that is constant, or runs against the whole, adds the whole's own values. Blending weights
     fall to zero at the tile's borders, so that no seam is left.
 
@@ -57,13 +58,15 @@ def predict_tiled(
     height, width = whole.shape
     if max(height, width) <= side:
         return whole
+    is_metric = model.config.max_depth_m is not None
+    coarse = min(1.0, side / min(height, width))
     tiles = list(product(_spans(height, side), _spans(width, side)))
     total = np.zeros_like(whole)
     weights = np.zeros_like(whole)
     for start in range(0, len(tiles), batch_size):
         batch = tiles[start : start + batch_size]
         for tile, values in zip(batch, predicted([image[tile] for tile in batch]), strict=True):
-            aligned = _aligned(values, whole[tile], is_metric=model.config.max_depth_m is not None)
+            aligned = _aligned(values, whole[tile], coarse=coarse, is_metric=is_metric)
             weight = np.outer(_window(values.shape[0]), _window(values.shape[1]))
             total[tile] += weight * aligned
             weights[tile] += weight
@@ -86,16 +89,32 @@ def _window(length: int) -> Float32[np.ndarray, " length"]:
 
 
 def _aligned(
-    values: Float32[np.ndarray, "H W"], whole: Float32[np.ndarray, "H W"], *, is_metric: bool
+    values: Float32[np.ndarray, "H W"],
+    whole: Float32[np.ndarray, "H W"],
+    *,
+    coarse: float,
+    is_metric: bool,
 ) -> Float32[np.ndarray, "H W"]:
-    """Returns a tile's values at the scale (and shift) that bring it closest to the whole."""
-    tile, wanted = values.astype(np.float64), whole.astype(np.float64)
+    """Returns a tile's values at the scale (and shift) that bring it closest to the whole.
+
+    They are compared at the whole's own resolution, `coarse` times that of the image: detail that
+    only the tile shows would count as noise in the fit, and make its scale too small.
+    """
+    size = [max(1, round(side * coarse)) for side in values.shape]
+    tile, wanted = _reduced(values, size), _reduced(whole, size)
     centre, wanted_centre = (0.0, 0.0) if is_metric else (tile.mean(), wanted.mean())
-    spread = np.square(tile - centre).mean()
     # NaN of damaged weights passes through, to be found in the result.
+    spread = np.square(tile - centre).mean()
     scale = ((tile - centre) * (wanted - wanted_centre)).mean() / spread if spread else 0.0
     # A spread of rounding errors only would be blown up to the whole's.
     is_flat = spread <= (1e-6 * np.abs(tile).max()) ** 2
     if is_flat or scale <= 0:
         return whole
-    return (wanted_centre + scale * (tile - centre)).astype(np.float32)
+    return (wanted_centre + scale * (values - centre)).astype(np.float32)
+
+
+def _reduced(values: Float32[np.ndarray, "H W"], size: list[int]) -> Float64[np.ndarray, "h w"]:
+    """Returns means over the cells of a coarser grid."""
+    whole = torch.from_numpy(values.astype(np.float64))[None]
+    means: Float64[np.ndarray, "h w"] = adaptive_avg_pool2d(whole, size)[0].numpy()
+    return means
