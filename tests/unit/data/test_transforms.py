@@ -65,7 +65,7 @@ def test_the_authors_resizing_weighs_four_pixels_by_a_kernel_of_three_quarters()
     assert resized.shape == (2, 4, 3)
     assert resized.dtype == np.float32
     assert np.allclose(resized[:, 1], (-3 * 20 + 19 * 40 + 19 * 80 - 3 * 160) / 32, atol=1e-4)
-    step = np.repeat(np.array([0, 0, 0, 255, 255, 255, 255, 255], np.uint8)[None, :, None], 3, 2)
+    step = np.repeat(np.array([0, 0] + 6 * [255], np.uint8)[None, :, None], 3, 2)
     assert resize_as_authors(step, (1, 4)).max() > 255  # it overshoots, and nothing is clipped
 
 
