@@ -30,9 +30,9 @@ def predict_tiled(
 
     Tiles are squares of `short_side_px`, of the image's own pixels, which overlap by a quarter of
     their side or more. Each is brought to the whole prediction by least squares at the resolution
-    of that (scale and shift of relative depth; scale of metres), as a tile alone cannot know its distance;
-    one that is constant, or runs against the whole, adds the whole's own values. Blending weights
-    fall to zero at the tile's borders, so that no seam is left.
+    of that (scale and shift of relative depth; scale of metres), as a tile alone cannot know its
+    distance; one that is constant, or runs against the whole, adds the whole's own values. Blending
+    weights fall to zero at the tile's borders, so that no seam is left.
 
     Args:
         model: As `predict` takes it.

@@ -1,6 +1,6 @@
 """Video files by FFmpeg: frames read one by one, and written.
 
-Axes: H height, W width (pixels, upright).
+Axes: H, h height, W, w width (pixels).
 """
 
 from collections.abc import Iterable, Iterator
@@ -116,6 +116,6 @@ def _check_complete(
         )
 
 
-def _upright(image: Frame, rotation: int) -> Frame:
+def _upright(image: Frame, rotation: int) -> UInt8[np.ndarray, "h w 3"]:
     """Turns a frame by its display matrix, in degrees counter-clockwise."""
     return np.ascontiguousarray(np.rot90(image, round(rotation / 90)))
