@@ -100,8 +100,8 @@ def _aligned(
     They are compared at the whole's own resolution, `coarse` times that of the image: detail that
     only the tile shows would count as noise in the fit, and make its scale too small.
     """
-    size = [max(1, round(side * coarse)) for side in values.shape]
-    tile, wanted = _reduced(values, size), _reduced(whole, size)
+    height, width = (max(1, round(side * coarse)) for side in values.shape)
+    tile, wanted = _reduced(values, (height, width)), _reduced(whole, (height, width))
     centre, wanted_centre = (0.0, 0.0) if is_metric else (tile.mean(), wanted.mean())
     # NaN of damaged weights passes through, to be found in the result.
     spread = np.square(tile - centre).mean()
@@ -113,7 +113,9 @@ def _aligned(
     return (wanted_centre + scale * (values - centre)).astype(np.float32)
 
 
-def _reduced(values: Float32[np.ndarray, "H W"], size: list[int]) -> Float64[np.ndarray, "h w"]:
+def _reduced(
+    values: Float32[np.ndarray, "H W"], size: tuple[int, int]
+) -> Float64[np.ndarray, "h w"]:
     """Returns means over the cells of a coarser grid."""
     whole = torch.from_numpy(values.astype(np.float64))[None]
     means: Float64[np.ndarray, "h w"] = adaptive_avg_pool2d(whole, size)[0].numpy()
