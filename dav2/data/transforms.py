@@ -3,7 +3,6 @@
 Axes: B batch, H height, W width (pixels), 3 colours.
 """
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,35 +50,6 @@ def prepare_size(
     return rounded(height), rounded(width)
 
 
-def authors_size(
-    height: int, width: int, *, short_side_px: int, multiple: int = 14
-) -> tuple[int, int]:
-    """Returns the height and width to which the authors' inference code brings an image.
-
-    As `prepare_size`, but for their arithmetic (`depth_anything_v2/util/transform.py`, `Resize`
-    with `lower_bound`): halves are rounded to even multiples, and up where rounding would fall
-    below `short_side_px`.
-
-    Args:
-        height: Height of the image, pixels.
-        width: Width of the image, pixels.
-        short_side_px: Wanted short side.
-        multiple: Patch of the encoder, pixels.
-
-    Raises:
-        ValueError: If a side is below 1.
-    """
-    prepare_size(height, width, short_side_px=short_side_px, multiple=multiple)
-    scale = max(short_side_px / height, short_side_px / width)
-
-    def rounded(side: int) -> int:
-        wanted = scale * side / multiple
-        found = round(wanted) * multiple
-        return found if found >= short_side_px else math.ceil(wanted) * multiple
-
-    return rounded(height), rounded(width)
-
-
 def resize_image(
     image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w 3"]:
@@ -101,34 +71,6 @@ def resize_image(
     # Shape 1 x 3 x H x W over H x W x 3 memory: torch has a vectorised path for exactly this.
     colours = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     resized = functional.interpolate(colours, size=size, mode="bicubic", antialias=True)
-    return resized[0].permute(1, 2, 0).contiguous().numpy()
-
-
-def resize_as_authors(
-    image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
-) -> Float32[np.ndarray, "h w 3"]:
-    """Returns an image at another size, bicubic without antialiasing.
-
-    What the authors' code does (OpenCV's `INTER_CUBIC` on floating point), hence what the published
-    models saw. Reduced by more than two it aliases: the mean difference from `resize_image` is
-    five levels at a third of the size.
-
-    Args:
-        image: Colours, 0 to 255.
-        size: New height and width, pixels.
-
-    Returns:
-        Colours; not rounded, and beyond 0 and 255 where the kernel overshoots.
-
-    Raises:
-        ValueError: If a side of `size` is below 1.
-    """
-    _check_size(size, where="resize_as_authors")
-    import torch
-    from torch.nn import functional
-
-    colours = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    resized = functional.interpolate(colours, size=size, mode="bicubic", align_corners=False)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
 
 

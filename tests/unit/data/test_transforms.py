@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dav2.data.transforms import (
-    authors_size,
-    normalise,
-    prepare_size,
-    resize_as_authors,
-    resize_image,
-    resize_map,
-)
+from dav2.data.transforms import normalise, prepare_size, resize_image, resize_map
 
 
 @pytest.mark.parametrize(
@@ -36,42 +29,6 @@ def test_another_patch_size_gives_its_multiples():
 def test_a_size_of_nothing_is_refused():
     with pytest.raises(ValueError, match="prepare_size: expected sides of at least 1, got 0 x 7"):
         prepare_size(0, 7, short_side_px=14)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "short_side_px", "expected"),
-    [
-        (1080, 1920, 518, (518, 924)),
-        (74, 77, 518, (518, 532)),  # 38.5 patches: to the even number, where `prepare_size` goes up
-        (75, 74, 518, (532, 518)),  # 37.5 patches: to the even number, which is up
-        (100, 100, 510, (518, 518)),  # 36.4 patches would be 504: below, so up
-        (100, 130, 500, (504, 644)),  # 35.7 and 46.4 patches
-    ],
-)
-def test_the_authors_size_is_as_worked_out_by_hand(height, width, short_side_px, expected):
-    assert authors_size(height, width, short_side_px=short_side_px) == expected
-
-
-def test_the_authors_size_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="expected sides of at least 1, got 0 x 7"):
-        authors_size(0, 7, short_side_px=14)
-
-
-def test_the_authors_resizing_weighs_four_pixels_by_a_kernel_of_three_quarters():
-    # Half way between pixels, a = -3/4 weighs -3/32, 19/32, 19/32 and -3/32; no antialiasing.
-    row = np.array([10, 20, 40, 80, 160, 200, 240, 250], np.uint8)
-    image = np.repeat(np.repeat(row[None, :, None], 4, axis=0), 3, axis=2)
-    resized = resize_as_authors(image, (2, 4))
-    assert resized.shape == (2, 4, 3)
-    assert resized.dtype == np.float32
-    assert np.allclose(resized[:, 1], (-3 * 20 + 19 * 40 + 19 * 80 - 3 * 160) / 32, atol=1e-4)
-    step = np.repeat(np.array([0, 0] + 6 * [255], np.uint8)[None, :, None], 3, 2)
-    assert resize_as_authors(step, (1, 4)).max() > 255  # it overshoots, and nothing is clipped
-
-
-def test_the_authors_resizing_to_nothing_is_refused():
-    with pytest.raises(ValueError, match="resize_as_authors: expected a size of at least 1 x 1"):
-        resize_as_authors(np.zeros((3, 4, 3), np.uint8), (0, 4))
 
 
 def test_shrinking_averages_rather_than_drops_pixels():
