@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -15,7 +14,7 @@ from dav2.models.checkpoints import save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.export import export, main
 from dav2.models.exported import LIMIT, check_depth, describe
-from dav2.models.tracing import _traceable, traced
+from dav2.models.tracing import _traceable
 from tests.fixtures.transformers import random_model
 
 SIZES = [(1, 168, 168), (2, 140, 196), (1, 196, 126), (3, 42, 56), (2, 518, 70)]
@@ -38,12 +37,28 @@ def small():
 
 @pytest.fixture(scope="module")
 def folder(small, tmp_path_factory):
-    """Both formats of one model, as the command writes them."""
+    """All exports of one model, as the command writes them."""
     path = tmp_path_factory.mktemp("exports")
     save(small, path / "m.safetensors", {})
-    for kind, name in FORMATS.items():
-        command(path, kind, path / name)
+    with pytest.MonkeyPatch.context() as patched:
+        # These take longest.
+        patched.setattr(exported, "traced", once(exported.traced))
+        patched.setattr(torch.onnx, "export", once(torch.onnx.export))
+        for kind, name in [*FORMATS.items(), ("onnx", "m")]:
+            command(path, kind, path / name)
     return path
+
+
+def once(function):
+    """The first call's result for all calls."""
+    results = []
+
+    def call(*arguments, **options):
+        if not results:
+            results.append(function(*arguments, **options))
+        return results[0]
+
+    return call
 
 
 def command(path, kind, out):
@@ -175,11 +190,14 @@ def test_files_name_inputs_and_hold_what_describes_them(small, folder):
 @pytest.mark.slow
 def test_two_processes_write_the_same_bytes_without_paths(folder, tmp_path):
     code = (
-        "import sys; from dav2.models.export import main\n"
+        "import sys; from dav2.models import export, exported\n"
+        "trace, programs = exported.traced, []\n"
+        "exported.traced = lambda model: programs[0] if programs else (\n"
+        "    programs.append(trace(model)) or programs[0])\n"
         "for kind in ('onnx', 'pt2'):\n"
-        "    main(['--weights', sys.argv[1], '--format', kind, '--out', f'{sys.argv[2]}/m.{kind}'])"
+        "    export.main(['--weights', sys.argv[1], '--format', kind, '--out', sys.argv[2] + kind])"
     )
-    arguments = [sys.executable, "-c", code, str(folder / "m.safetensors"), str(tmp_path)]
+    arguments = [sys.executable, "-c", code, str(folder / "m.safetensors"), f"{tmp_path}/m."]
     subprocess.run(arguments, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
     for name in FORMATS.values():
         content = (folder / name).read_bytes()
@@ -189,33 +207,58 @@ def test_two_processes_write_the_same_bytes_without_paths(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_metric_model_with_registers_goes_to_a_folder(tmp_path, monkeypatch, caplog):
-    evenly = encoder._evenly
-    with_registers = encoder._with_registers
-    monkeypatch.setattr(encoder, "_evenly", lambda name: with_registers(evenly(name)))
-    model = random_model(ModelConfig("vit64x4", 20.0, version=1))
-    assert model.encoder.config == replace(model.encoder.config, num_registers=4)
-    monkeypatch.setattr(exported, "LARGEST_FILE_BYTES", 10)
-    with caplog.at_level("INFO", logger="dav2"):
-        export(model, tmp_path / "m", "onnx")
-    assert "2 x 3 x 140 x 196: differs by" in caplog.text
-    assert {path.name for path in (tmp_path / "m").iterdir()} == {"model.onnx", "model.onnx.data"}
-    assert (tmp_path / "m" / "model.onnx").stat().st_size < 200_000
-    session = onnx_session(tmp_path / "m" / "model.onnx")
-    told = session.get_modelmeta().custom_metadata_map
-    assert (told["max_depth_m"], told["version"]) == ("20", "1")
-    for size in SIZES:
-        assert difference(model, lambda images: run_onnx(session, images), size) < 2e-5
+def test_a_name_without_onnx_is_a_folder_with_the_weights_beside(folder):
+    content = {path.name: path for path in (folder / "m").iterdir()}
+    assert content.keys() == {"model.onnx", "model.onnx.data"}
+    assert (
+        content["model.onnx"].stat().st_size < 100_000 < content["model.onnx.data"].stat().st_size
+    )
+    images = torch.randn(2, 3, 56, 70)
+    depths = [
+        run_onnx(onnx_session(path), images) for path in (folder / "m.onnx", content["model.onnx"])
+    ]
+    assert torch.equal(*depths)
 
 
 @pytest.mark.slow
-def test_positions_resized_otherwise_are_noticed_and_leave_nothing(small, tmp_path, monkeypatch):
+def test_a_metric_model_with_registers_is_exported(tmp_path, monkeypatch, caplog):
+    evenly, with_registers = encoder._evenly, encoder._with_registers
+    monkeypatch.setattr(encoder, "_evenly", lambda name: with_registers(evenly(name)))
+    model = random_model(ModelConfig("vit64x4", 20.0, version=1))
+    assert model.encoder.config.num_registers == 4
+    save(model, tmp_path / "m.safetensors", {})
+    with caplog.at_level("INFO", logger="dav2"):
+        command(tmp_path, "pt2", tmp_path / "m.pt2")
+    assert "2 x 3 x 140 x 196: differs by" in caplog.text
+    assert "m.pt2: vit64x4, 20 m, computes the model's depth but for rounding" in caplog.text
+    program = torch.export.load(tmp_path / "m.pt2").module()
+    for size in SIZES:
+        assert difference(model, program, size) < 2e-5
+
+
+@pytest.mark.slow
+def test_positions_resized_otherwise_are_noticed_and_leave_nothing(
+    small, folder, tmp_path, monkeypatch
+):
+    program = torch.export.load(folder / "m.pt2")
+    monkeypatch.setattr(exported, "traced", lambda model: program)
     other = random_model(small.config)
     other.encoder.position_offset = 0.0
-    program = traced(other)
-    monkeypatch.setattr(exported, "traced", lambda model: program)
-    for kind, name in FORMATS.items():
-        # The native size passes: there positions are not resized.
-        with pytest.raises(RuntimeError, match=f"{name}: expected depth .* for 2 x 3 x 140 x 196"):
-            export(small, tmp_path / name, kind)
+    (tmp_path / "m.pt2").write_bytes(b"an earlier export")
+    # The native size passes: there positions are not resized.
+    with pytest.raises(RuntimeError, match=r"m.pt2: expected depth .* for 2 x 3 x 140 x 196"):
+        export(other, tmp_path / "m.pt2", "pt2")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt2"]
+    assert (tmp_path / "m.pt2").read_bytes() == b"an earlier export"
+
+
+@pytest.mark.slow
+def test_other_weights_are_noticed_and_leave_nothing(small, folder, tmp_path, monkeypatch):
+    content = (folder / "m.onnx").read_bytes()
+    monkeypatch.setattr(exported, "_save_onnx", lambda model, path, **_: path.write_bytes(content))
+    other = random_model(small.config)
+    with torch.no_grad():
+        other.encoder.blocks[2].mlp.fc1.bias.add_(0.01)
+    with pytest.raises(RuntimeError, match=r"m.onnx: expected depth .* for 1 x 3 x 168 x 168"):
+        export(other, tmp_path / "m.onnx", "onnx")
     assert list(tmp_path.iterdir()) == []
