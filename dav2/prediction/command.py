@@ -7,9 +7,13 @@ Axes: H height, W width (pixels).
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dav2.data.files import write_json
@@ -48,27 +52,50 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: Options) -> int:
-    sources = find_sources(options.paths, out=options.out)
-    earlier = _check_outputs(sources, options)
+    # Imports turn an interruption into errors of their own; there is nothing to clean up yet.
+    with _when_interrupted(_leave):
+        sources = find_sources(options.paths, out=options.out)
+        earlier = _check_outputs(sources, options)
 
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
-    run = _prepare(options)
+        run = _prepare(options)
     _check_writable(options.out)
-    try:
-        with logging_redirect_tqdm(), tqdm(total=len(sources), disable=None) as progress:
-            run.predict_images([s for s in sources if not s.is_video], progress)
-            run.predict_videos([s for s in sources if s.is_video], progress)
-    finally:
-        # Also after an interruption: without its range a 16-bit map is worth little.
-        if run.entries:
-            write_json(earlier | run.entries, options.out / _SUMMARY)
+    with _when_interrupted(_stop):
+        try:
+            with logging_redirect_tqdm(), tqdm(total=len(sources), disable=None) as progress:
+                run.predict_images([s for s in sources if not s.is_video], progress)
+                run.predict_videos([s for s in sources if s.is_video], progress)
+        finally:
+            # Also after an interruption: without its range a 16-bit map is worth little.
+            if run.entries:
+                write_json(earlier | run.entries, options.out / _SUMMARY)
     if run.num_failed:
         _log.error("%d of %d inputs failed", run.num_failed, len(sources))
     if not run.entries:
         return 2
     return 1 if run.num_failed else 0
+
+
+@contextmanager
+def _when_interrupted(action: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    _log.error("interrupted")
+    os._exit(_INTERRUPTED)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    # A second one would come in the midst of cleaning up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _check_outputs(sources: Sequence[Source], options: Options) -> dict[str, Any]:

@@ -297,6 +297,36 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(weights, tmp_path, 
     assert caplog.messages[-1] == f"{out}: expected a folder to write to, got Not a directory"
 
 
+def test_an_interruption_while_it_starts_is_one_line(tmp_path):
+    program = """
+import sys, time
+from dav2.prediction import command
+
+def prepare(options):
+    print("loading", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise TypeError("what torch makes of it") from None
+
+command._prepare = prepare
+sys.exit(command.main(sys.argv[1:]))
+"""
+    make_png(tmp_path / "a.png")
+    arguments = ["--weights", tmp_path / "w", "--out", tmp_path / "out", tmp_path / "a.png"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interruption_leaves_whole_files_one_line_and_its_own_status(weights, tmp_path):
     make_png(tmp_path / "in" / "000.png", 200, 220)
     for index in range(1, 400):
