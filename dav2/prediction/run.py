@@ -103,7 +103,9 @@ class Run:
                         options,
                         advance=partial(_advance, frames),
                     )
-                except (ValueError, OSError, torch.OutOfMemoryError) as error:
+                except (ValueError, OSError, MemoryError, RuntimeError) as error:
+                    if isinstance(error, RuntimeError) and not _lacks_memory(error):
+                        raise
                     self._fail(source, _reason(error))
                 else:
                     self.entries[source.label] = entry
@@ -115,7 +117,9 @@ class Run:
         """Returns the map of each; None for all if the device's memory does not hold them."""
         try:
             return list(self._predict([item.image for item in items if item.image is not None]))
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not _lacks_memory(error):
+                raise
             for item in items:
                 self._fail(item.planned.source, _reason(error))
             return [None] * len(items)
@@ -187,9 +191,16 @@ def _advance(progress: "tqdm[Any]") -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
+    if _lacks_memory(error):
         return (
             "expected memory for the model, got too little on the device "
             "(a smaller --batch-size or --input-size needs less)"
         )
     return str(error)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    # On a CPU torch has no type of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "DefaultCPUAllocator" in str(error)
+    )

@@ -208,19 +208,46 @@ def test_an_output_that_cannot_be_written_is_reported_and_the_rest_is_done(
     assert "a.png: " in caplog.text
 
 
-def test_too_little_memory_is_reported_and_the_rest_is_done(weights, tmp_path, caplog, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_is_reported_and_the_rest_is_done(
+    weights, tmp_path, caplog, monkeypatch, error
+):
     def small(model, images, **options):
         if images[0].shape[0] > 100:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return predict(model, images, **options)
 
     monkeypatch.setattr("dav2.prediction.run.predict", small)
     make_png(tmp_path / "a.png", 120, 100)
     make_png(tmp_path / "b.png", 40, 100)
+    write_video(tmp_path / "c.mp4", [make_image(120, 100)])
     status, summary = run(weights, tmp_path / "out", tmp_path)
     assert status == 1
     assert list(summary) == ["b"]
-    assert "a.png: expected memory for the model, got too little on the device" in caplog.text
+    for name in ("a.png", "c.mp4"):
+        assert f"{name}: expected memory for the model, got too little on the" in caplog.text
+
+
+def test_another_error_of_the_model_is_not_hidden(weights, tmp_path, monkeypatch):
+    def broken(model, images, **options):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("dav2.prediction.run.predict", broken)
+    make_png(tmp_path / "a.png")
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        run(weights, tmp_path / "out", tmp_path / "a.png")
+    (tmp_path / "a.png").unlink()
+    write_video(tmp_path / "c.mp4", [make_image(120, 100)])
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        run(weights, tmp_path / "out", tmp_path / "c.mp4")
+    assert not (tmp_path / "out" / "c").exists()
 
 
 def test_a_later_run_adds_to_the_ranges(weights, tmp_path):
