@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from jaxtyping import Float32, UInt8
 
+    from dav2.data.preparation import Preparation
     from dav2.models.depth_anything import DepthAnything
 
 
@@ -24,23 +25,26 @@ def predict(
     model: "DepthAnything",
     images: "Sequence[UInt8[np.ndarray, '_H _W 3']]",
     *,
-    short_side_px: int,
+    short_side_px: int | None = None,
+    preparation: "Preparation" = "authors",
     batch_size: int = 8,
     dtype: "torch.dtype | None" = None,
 ) -> "list[Float32[np.ndarray, '_H _W']]":
     """Predicts a depth map for each image, on the model's device.
 
-    Images are resized so that the short side is `short_side_px` and both are multiples of 14; those
-    of one size go through the model together; maps come back at the images' own resolution,
-    bilinear with aligned corners as in the authors' code.
+    As it stands it is the authors' `infer_image` for several images. They are resized so that the
+    short side is `short_side_px` and both are multiples of 14; those of one size go through the
+    model together; maps come back at the images' own resolution, bilinear with aligned corners.
 
     Args:
         model: On any device, in any precision (`dav2.models.inference.prepare` chooses the fastest
             one). Left in the mode (training or evaluation) it came in.
         images: Upright RGB of any sizes, 0 to 255, as `dav2.data.images.decode_image` returns them.
             All are held at once: pass as many as memory allows.
-        short_side_px: Size at which the model sees an image; 518 for the released weights, 2 or 4
-            times that for finer edges (appendix of arXiv:2406.09414).
+        short_side_px: Size at which the model sees an image; 2 or 4 times 518 gives the released
+            weights finer edges (appendix of arXiv:2406.09414). None: the size of the encoder's
+            positions, which is 518 for those.
+        preparation: How images are resized: `antialiased` for models trained by this project.
         batch_size: Most images at once.
         dtype: Precision for autocast (`torch.bfloat16`); None computes as the weights are.
 
@@ -52,14 +56,17 @@ def predict(
     Raises:
         ValueError: `batch_size` or a side is below 1.
     """
-    from dav2.data.transforms import prepare_size
+    from dav2.data.preparation import prepared_size
 
+    if short_side_px is None:
+        short_side_px = model.encoder.config.native_px
     if batch_size < 1:
         raise ValueError(f"predict: expected batch_size >= 1, got {batch_size}")
     by_size = defaultdict(list)
     for index, image in enumerate(images):
         height, width = image.shape[:2]
-        by_size[prepare_size(height, width, short_side_px=short_side_px)].append(index)
+        size = prepared_size(height, width, short_side_px=short_side_px, preparation=preparation)
+        by_size[size].append(index)
     maps: dict[int, Float32[np.ndarray, "_H _W"]] = {}
     was_training = model.training
     model.eval()
@@ -67,7 +74,8 @@ def predict(
         for size, indices in by_size.items():
             for start in range(0, len(indices), batch_size):
                 batch = indices[start : start + batch_size]
-                found = _predict_batch(model, [images[index] for index in batch], size, dtype)
+                chosen = [images[index] for index in batch]
+                found = _predict_batch(model, chosen, size, preparation, dtype)
                 maps.update(zip(batch, found, strict=True))
     finally:
         model.train(was_training)
@@ -78,16 +86,18 @@ def _predict_batch(
     model: "DepthAnything",
     images: "Sequence[UInt8[np.ndarray, '_H _W 3']]",
     size: tuple[int, int],
+    preparation: "Preparation",
     dtype: "torch.dtype | None",
 ) -> "list[Float32[np.ndarray, '_H _W']]":
     import numpy as np
     import torch
     import torch.nn.functional as F
 
-    from dav2.data.transforms import normalise, resize_image
+    from dav2.data.preparation import prepared_image
+    from dav2.data.transforms import normalise
 
     weights = next(model.parameters())
-    resized = np.stack([resize_image(image, size) for image in images])
+    resized = np.stack([prepared_image(image, size, preparation=preparation) for image in images])
     with torch.inference_mode():
         inputs = normalise(torch.from_numpy(resized).to(weights.device)).to(weights.dtype)
         with torch.autocast(weights.device.type, dtype, enabled=dtype is not None):

@@ -110,6 +110,7 @@ def _predicted(
                 model.network,
                 [sample.image for sample in samples],
                 short_side_px=params.short_side_px or model.trained_px,
+                preparation="antialiased",
                 batch_size=params.batch_size,
                 dtype=torch.bfloat16 if half else None,
             )

@@ -111,7 +111,7 @@ class DPTHead(nn.Module):
         rows, columns = grid
         maps = [
             # Tokens are rows of channels already: a view, and channels-last.
-            resize(project(tokens.reshape(len(tokens), rows, columns, -1).permute(0, 3, 1, 2)))
+            resize(project(tokens.reshape(tokens.shape[0], rows, columns, -1).permute(0, 3, 1, 2)))
             for tokens, project, resize in zip(
                 features, self.projects, self.resize_layers, strict=True
             )

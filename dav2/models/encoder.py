@@ -172,11 +172,11 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
                 f"got {height} x {width}"
             )
         patches = self.patch_embed(images).flatten(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         tokens = tokens + self._positions(height // PATCH_PX, width // PATCH_PX).to(tokens.dtype)
         num_registers = self.config.num_registers
         if num_registers:
-            registers = self.reg_token.expand(len(tokens), -1, -1)
+            registers = self.reg_token.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
         features = []
         for index, block in enumerate(self.blocks):

@@ -37,12 +37,10 @@ def traced(model: DepthAnything) -> "ExportedProgram":
 
     least = LEAST_SIDE_PX // PATCH_PX
     height, width = (PATCH_PX * Dim(side, min=least) for side in ("rows", "columns"))
-    # Strict, because the encoder asks for `len` of its tokens, which else fixes the batch.
     program = export(
         _traceable(model),
         (torch.zeros(_EXAMPLE),),
         dynamic_shapes={"images": {0: Dim("batch", min=1), 2: height, 3: width}},
-        strict=True,
     )
     for module in program.graph_module.modules():
         assert isinstance(module, torch.fx.GraphModule)
@@ -86,7 +84,6 @@ def _traceable(model: DepthAnything) -> DepthAnything:
         twin = DepthAnything(model.config)
         twin.encoder = _TraceableEncoder(model.config.encoder, version=model.config.version)
     twin.encoder.position_offset = model.encoder.position_offset
-    twin.encoder.patch_embed.img_size = None  # timm would check sides in text; `forward` does
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     twin.load_state_dict(weights, assign=True)
     return twin.eval().requires_grad_(False)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dav2.data.transforms import prepare_size
+from dav2.data.preparation import Preparation, prepared_size
 from dav2.prediction.headers import Header, read_header
 from dav2.prediction.sources import Source
 
@@ -24,21 +24,24 @@ class Planned:
 
 
 def plan_batches(
-    sources: Sequence[Source], *, short_side_px: int, batch_size: int
+    sources: Sequence[Source], *, short_side_px: int, preparation: Preparation, batch_size: int
 ) -> list[list[Planned]]:
     """Returns the images in batches of one size at the model, whatever their order.
 
     Args:
         sources: Images; of each the header is read.
         short_side_px: Size at which the model sees an image.
+        preparation: How images are resized.
         batch_size: Most images in a batch.
     """
     by_size: dict[tuple[int, int], list[Planned]] = {}
     for source in sources:
         planned = Planned(source, read_header(source.path))
         size = planned.header.size
-        shared = prepare_size(*size, short_side_px=short_side_px) if size else (0, 0)
-        by_size.setdefault(shared, []).append(planned)
+        seen = (0, 0)  # an image whose header cannot be read will fail by itself
+        if size:
+            seen = prepared_size(*size, short_side_px=short_side_px, preparation=preparation)
+        by_size.setdefault(seen, []).append(planned)
     return [batch for group in by_size.values() for batch in _split(group, batch_size)]
 
 

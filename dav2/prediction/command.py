@@ -131,7 +131,10 @@ def _prepare(options: Options) -> "Run":
     prepare(model, device=device, precision=options.precision)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     _log.info("Predicting on %s in %s, short side %d px", device, dtype, short_side_px)
-    return Run(model, options, short_side_px)
+    # What we trained says at which size, and was trained on antialiased images.
+    trained_here = "short_side_px" in metadata
+    preparation = options.preparation or ("antialiased" if trained_here else "authors")
+    return Run(model, options, short_side_px=short_side_px, preparation=preparation)
 
 
 def _check_writable(folder: Path) -> None:

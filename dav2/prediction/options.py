@@ -11,6 +11,7 @@ from dav2.prediction.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Format = Literal["png16", "npy", "exr", "color", "controlnet", "ply"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Preparation = Literal["authors", "antialiased"]  # of dav2.data.preparation, which is slow to import
 
 _FORMATS = """formats:
   png16       16 bits, linear from the map's minimum to its maximum (predictions.json)
@@ -34,6 +35,8 @@ class Options:
     formats: tuple[Format, ...]
     input_size: int | None
     """Short side at which the model sees an image, pixels; None: as the weights say."""
+    preparation: Preparation | None
+    """How images are resized; None: as the model was trained."""
     tile: bool
     batch_size: int
     device: str
@@ -56,6 +59,7 @@ def parse(arguments: Sequence[str]) -> Options:
         out=given.out,
         formats=given.format,
         input_size=given.input_size,
+        preparation=given.preparation,
         tile=given.tile,
         batch_size=given.batch_size,
         device=given.device,
@@ -100,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PX",
         help="short side at which the model sees an image (default: as the weights say); 2 or 4 "
         "times as much draws finer edges: 1036 or 2072 for the released weights",
+    )
+    parser.add_argument(
+        "--preparation",
+        choices=get_args(Preparation),
+        help="how images are resized: as the authors' code does, or antialiased as we train "
+        "(default: as the model was trained)",
     )
     parser.add_argument(
         "--tile",

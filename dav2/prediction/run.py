@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from tqdm import tqdm
 
 from dav2.data.images import decode_image
-from dav2.data.transforms import prepare_size
+from dav2.data.preparation import Preparation, prepared_size
 from dav2.models.depth_anything import DepthAnything
 from dav2.predict import predict
 from dav2.prediction.batches import Planned, plan_batches, read_ahead
@@ -46,11 +46,19 @@ class _Read:
 class Run:
     """Predicts sources; a failed one is logged in one line and counted, the others go on."""
 
-    def __init__(self, model: DepthAnything, options: Options, short_side_px: int) -> None:
+    def __init__(
+        self,
+        model: DepthAnything,
+        options: Options,
+        *,
+        short_side_px: int,
+        preparation: Preparation,
+    ) -> None:
         """Takes a model as `dav2.models.inference.prepare` leaves it."""
         self._model = model
         self._options = options
         self._short_side_px = short_side_px
+        self._preparation: Preparation = preparation
         self._is_metric = model.config.max_depth_m is not None
         self.entries: dict[str, Any] = {}
         """What stands in predictions.json, of what is written."""
@@ -59,7 +67,10 @@ class Run:
     def predict_images(self, sources: Sequence[Source], progress: "tqdm[Any]") -> None:
         """Predicts images in batches; one is read and one written while one is computed."""
         batches = plan_batches(
-            sources, short_side_px=self._short_side_px, batch_size=self._options.batch_size
+            sources,
+            short_side_px=self._short_side_px,
+            preparation=self._preparation,
+            batch_size=self._options.batch_size,
         )
         writing: list[tuple[_Read, Future[None]]] = []
         num_writers = min(_MAX_WRITERS, os.cpu_count() or 1)
@@ -127,15 +138,24 @@ class Run:
     def _predict(
         self, images: Sequence[UInt8[np.ndarray, "_H _W 3"]]
     ) -> list[Float32[np.ndarray, "_H _W"]]:
-        short_side_px, batch_size = self._short_side_px, self._options.batch_size
         if self._options.tile:
             return [
                 predict_tiled(
-                    self._model, image, short_side_px=short_side_px, batch_size=batch_size
+                    self._model,
+                    image,
+                    short_side_px=self._short_side_px,
+                    preparation=self._preparation,
+                    batch_size=self._options.batch_size,
                 )
                 for image in images
             ]
-        return predict(self._model, images, short_side_px=short_side_px, batch_size=batch_size)
+        return predict(
+            self._model,
+            images,
+            short_side_px=self._short_side_px,
+            preparation=self._preparation,
+            batch_size=self._options.batch_size,
+        )
 
     def _write(self, item: _Read, values: Float32[np.ndarray, "H W"] | None) -> None:
         if values is None or item.image is None:
@@ -150,7 +170,9 @@ class Run:
         self.entries[source.label] = entry | self._size_of(values.shape)
 
     def _size_of(self, size: tuple[int, int]) -> dict[str, Any]:
-        seen = prepare_size(*size, short_side_px=self._short_side_px)
+        seen = prepared_size(
+            *size, short_side_px=self._short_side_px, preparation=self._preparation
+        )
         tiled = self._options.tile and max(size) > min(seen)
         return {"input_size": list(seen), **({"tile_px": min(seen)} if tiled else {})}
 

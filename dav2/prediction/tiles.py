@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, Float64, UInt8
 from torch.nn.functional import adaptive_avg_pool2d
 
-from dav2.data.transforms import prepare_size
+from dav2.data.preparation import Preparation, prepared_size
 from dav2.models.depth_anything import DepthAnything
 from dav2.predict import predict
 
@@ -23,6 +23,7 @@ def predict_tiled(
     image: UInt8[np.ndarray, "H W 3"],
     *,
     short_side_px: int,
+    preparation: Preparation = "authors",
     batch_size: int = 8,
     dtype: torch.dtype | None = None,
 ) -> Float32[np.ndarray, "H W"]:
@@ -38,6 +39,7 @@ def predict_tiled(
         model: As `predict` takes it.
         image: Upright RGB.
         short_side_px: Size at which the model sees the whole image; the side of a tile.
+        preparation: As `predict` takes it.
         batch_size: Most tiles at once.
         dtype: As `predict` takes it.
 
@@ -50,11 +52,16 @@ def predict_tiled(
 
     def predicted(images: list[UInt8[np.ndarray, "_H _W 3"]]) -> list[np.ndarray]:
         return predict(
-            model, images, short_side_px=short_side_px, batch_size=batch_size, dtype=dtype
+            model,
+            images,
+            short_side_px=short_side_px,
+            preparation=preparation,
+            batch_size=batch_size,
+            dtype=dtype,
         )
 
     whole: Float32[np.ndarray, "H W"] = predicted([image])[0]
-    side = prepare_size(1, 1, short_side_px=short_side_px)[0]
+    side, _ = prepared_size(1, 1, short_side_px=short_side_px, preparation=preparation)
     height, width = whole.shape
     if max(height, width) <= side:
         return whole

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dav2.data.transforms import normalise, resize_image
+from dav2.data.preparation import prepared_image
+from dav2.data.transforms import normalise
 from dav2.predict import predict
 from tests.fixtures.prediction import make_image, make_model
 
@@ -16,11 +17,13 @@ def model():
     return make_model()
 
 
-def test_map_is_the_models_output_at_the_images_own_resolution(model):
+# 42 x 63, which is halfway between 56 and 70: we round up, the authors to an even multiple.
+@pytest.mark.parametrize(("preparation", "width"), [("authors", 56), ("antialiased", 70)])
+def test_map_is_the_models_output_at_the_images_own_resolution(model, preparation, width):
     image = make_image(60, 90)
-    (depth,) = predict(model, [image], short_side_px=42)
-    # 42 x 63, which is halfway between 56 and 70: up.
-    inputs = normalise(torch.from_numpy(resize_image(image, (42, 70)))[None])
+    (depth,) = predict(model, [image], short_side_px=42, preparation=preparation)
+    seen = prepared_image(image, (42, width), preparation=preparation)
+    inputs = normalise(torch.from_numpy(seen)[None])
     with torch.no_grad():
         expected = F.interpolate(
             model(inputs)[:, None], size=(60, 90), mode="bilinear", align_corners=True
@@ -46,6 +49,13 @@ def test_images_of_one_prepared_size_share_a_batch(model):
     predict(model, images, short_side_px=28, batch_size=2)
     hook.remove()
     assert seen == [(2, 3, 28, 28), (1, 3, 28, 28), (1, 3, 28, 56)]
+
+
+def test_by_default_a_model_sees_what_the_authors_code_shows_it(model):
+    image = make_image(60, 90)
+    (depth,) = predict(model, [image])
+    (expected,) = predict(model, [image], short_side_px=168, preparation="authors")
+    assert np.array_equal(depth, expected)
 
 
 def test_no_images_give_no_maps(model):

@@ -12,7 +12,7 @@ from tests.fixtures.prediction import make_image
 
 def names(tmp_path, batch_size):
     sources = find_sources([str(tmp_path)], out=tmp_path / "out")
-    planned = plan_batches(sources, short_side_px=28, batch_size=batch_size)
+    planned = plan_batches(sources, short_side_px=28, preparation="authors", batch_size=batch_size)
     return [[item.source.name for item in batch] for batch in planned]
 
 

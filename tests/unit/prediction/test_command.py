@@ -41,7 +41,7 @@ def test_a_folder_becomes_depth_colours_and_ranges(weights, model, tmp_path, cap
     assert "Predicting on cpu in float32, short side 42 px" in caplog.messages
     assert list(summary) == ["a", "inner/b"]
     for name, image in images.items():
-        (expected,) = predict(model, [image], short_side_px=42)
+        (expected,) = predict(model, [image], short_side_px=42, preparation="antialiased")
         entry = summary[name]
         assert entry["values"] == "relative depth"
         assert entry["formats"] == ["color", "png16"]
@@ -91,7 +91,8 @@ def test_images_come_out_upright_at_their_own_resolution(weights, model, tmp_pat
     status, summary = run(weights, tmp_path / "out", *EXACT, "--format=npy", tmp_path / "a.png")
     assert status == 0
     assert summary["a"]["input_size"] == [70, 42]
-    (expected,) = predict(model, [np.rot90(image, -1)], short_side_px=42)
+    upright = np.rot90(image, -1)
+    (expected,) = predict(model, [upright], short_side_px=42, preparation="antialiased")
     values = np.load(tmp_path / "out" / "a_depth.npy")
     assert values.shape == (50, 30)
     assert np.allclose(values, expected, atol=1e-6)
@@ -113,6 +114,19 @@ def test_the_focal_length_and_its_source_are_written_down(metric_weights, tmp_pa
     assert summary["a"]["focal_source"] == "given"
 
 
+def test_released_weights_see_what_the_authors_code_shows_them(model, tmp_path):
+    image = make_png(tmp_path / "a.png", 60, 90)
+    save(model, tmp_path / "w.safetensors", {})  # no size: not trained here
+    arguments = (*EXACT, "--format=npy", "--input-size=42", tmp_path / "a.png")
+    _, summary = run(tmp_path / "w.safetensors", tmp_path / "out", *arguments)
+    assert summary["a"]["input_size"] == [42, 56]
+    (expected,) = predict(model, [image], short_side_px=42, preparation="authors")
+    assert np.allclose(np.load(tmp_path / "out" / "a_depth.npy"), expected, atol=1e-6)
+    arguments += ("--preparation=antialiased",)
+    _, summary = run(tmp_path / "w.safetensors", tmp_path / "ours", *arguments)
+    assert summary["a"]["input_size"] == [42, 70]
+
+
 def test_large_images_are_predicted_in_tiles(weights, model, tmp_path):
     image = make_png(tmp_path / "a.png", 70, 80)
     make_png(tmp_path / "small.png", 42, 40)
@@ -120,7 +134,7 @@ def test_large_images_are_predicted_in_tiles(weights, model, tmp_path):
     status, summary = run(weights, tmp_path / "out", *arguments)
     assert status == 0
     assert summary["a"]["tile_px"] == 28
-    expected = predict_tiled(model, image, short_side_px=28)
+    expected = predict_tiled(model, image, short_side_px=28, preparation="antialiased")
     assert np.allclose(np.load(tmp_path / "out" / "a_depth.npy"), expected, atol=1e-5)
 
 
