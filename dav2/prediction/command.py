@@ -64,7 +64,10 @@ def _run(options: Options) -> int:
     _check_writable(options.out)
     with _when_interrupted(_stop):
         try:
-            with logging_redirect_tqdm(), tqdm(total=len(sources), disable=None) as progress:
+            with (
+                logging_redirect_tqdm(),
+                tqdm(total=len(sources), unit="file", disable=None) as progress,
+            ):
                 run.predict_images([s for s in sources if not s.is_video], progress)
                 run.predict_videos([s for s in sources if s.is_video], progress)
         finally:

@@ -174,7 +174,8 @@ class Run:
             *size, short_side_px=self._short_side_px, preparation=self._preparation
         )
         tiled = self._options.tile and max(size) > min(seen)
-        return {"input_size": list(seen), **({"tile_px": min(seen)} if tiled else {})}
+        entry = {"input_size": list(seen), "preparation": self._preparation}
+        return entry | ({"tile_px": min(seen)} if tiled else {})
 
     def _finish(self, writing: Sequence[tuple[_Read, Future[None]]], progress: "tqdm[Any]") -> None:
         for item, written in writing:

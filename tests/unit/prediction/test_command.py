@@ -120,6 +120,7 @@ def test_released_weights_see_what_the_authors_code_shows_them(model, tmp_path):
     arguments = (*EXACT, "--format=npy", "--input-size=42", tmp_path / "a.png")
     _, summary = run(tmp_path / "w.safetensors", tmp_path / "out", *arguments)
     assert summary["a"]["input_size"] == [42, 56]
+    assert summary["a"]["preparation"] == "authors"
     (expected,) = predict(model, [image], short_side_px=42, preparation="authors")
     assert np.allclose(np.load(tmp_path / "out" / "a_depth.npy"), expected, atol=1e-6)
     arguments += ("--preparation=antialiased",)
