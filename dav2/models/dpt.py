@@ -116,10 +116,10 @@ class DPTHead(nn.Module):
                 features, self.projects, self.resize_layers, strict=True
             )
         ]
-        fused = self.scratch.fuse(maps)
-        size = (rows * PATCH_PX, columns * PATCH_PX)
-        upsampled = _resize(self.scratch.output_conv1(fused), size)
-        hidden = self.scratch.output_conv2[:2](upsampled)
+        # No map at high resolution keeps a name of its own: it would stay until the end.
+        hidden = self.scratch.output_conv1(self.scratch.fuse(maps))
+        hidden = _resize(hidden, (rows * PATCH_PX, columns * PATCH_PX))
+        hidden = self.scratch.output_conv2[:2](hidden)
         last = self.scratch.last
         assert last.bias is not None
         # The last layer in float32: the eight bits of a bfloat16 would show as steps in the depth.
