@@ -35,7 +35,7 @@ repro: install .work/.params_checked  ## Rebuild what changed, from raw data to 
 	@mkdir -p .work && touch $@
 
 test: install  ## All tests but those that need a GPU
-	OMP_NUM_THREADS=1 pytest -m "not gpu and not soak" -q -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 pytest -m "not gpu and not soak" -q -n auto --maxprocesses 8 --dist worksteal
 
 check: install  ## Format, lint, strict types, import contracts, code dependencies of dvc.yaml
 	ruff format --check .

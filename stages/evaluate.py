@@ -15,6 +15,7 @@ from dav2.data.open import ManifestReader
 from stages.evaluation import OUTPUTS, Domain, EvaluateParams, Evaluation, Predicted
 from stages.evaluation_summary import flat
 from stages.params import load
+from stages.program import run
 from stages.sources import locations
 from stages.tracking import tracked
 
@@ -153,4 +154,4 @@ def _metric_domain(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:]))
+    run("evaluate", main, sys.argv[1], *(Path(argument) for argument in sys.argv[2:]))

@@ -24,6 +24,7 @@ from dav2.metrics.depth import evaluated_pixels
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
 from stages.evaluation_summary import flat
 from stages.params import load
+from stages.program import run
 from stages.sources import locations
 from stages.tracking import tracked
 
@@ -140,4 +141,4 @@ class _TrainingMeans:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("evaluate_trivial", main, *(Path(argument) for argument in sys.argv[1:]))

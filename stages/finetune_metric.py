@@ -8,12 +8,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, PositiveFloat
 
 from stages.params import Params, load
+from stages.program import run
 from stages.training import checked_encoder, initial_model, labelled_samples, publish, train
 from stages.training_params import AugmentParams, TrainingParams, fit_config
 
 Domain = Literal["indoor", "outdoor"]
-
-logger = logging.getLogger(__name__)
 
 
 class MaxDepthParams(Params):
@@ -96,8 +95,4 @@ def main(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
-        main(sys.argv[1], sys.argv[2], *(Path(argument) for argument in sys.argv[3:]))
-    except (ValueError, OSError) as error:
-        logger.debug("what failed", exc_info=True)
-        raise SystemExit(f"finetune_metric: {error}") from None
+    run("finetune_metric", main, *sys.argv[1:3], *(Path(argument) for argument in sys.argv[3:]))

@@ -13,6 +13,7 @@ from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest, write_manifest
 from stages.gates import Check, record, validate
 from stages.params import Params, load
+from stages.program import run
 from stages.sources import ROLES, Role, SourceParams, load_sources
 from stages.tracking import recorded
 from stages.withdrawn import remove_withdrawn
@@ -306,4 +307,4 @@ def _scenes(rows: pd.DataFrame) -> "pd.Series[str]":
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("gate_data", main, *(Path(argument) for argument in sys.argv[1:]))

@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from dav2.data.files import write_json
 from stages.gates import Check, record, validate
 from stages.params import Params, load
+from stages.program import run
 from stages.tracking import recorded
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -163,4 +164,4 @@ def _source_checks(params: GateLabelsParams, *, has_flips: bool) -> list[Check]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("gate_labels", main, *(Path(argument) for argument in sys.argv[1:]))

@@ -15,6 +15,7 @@ from dav2.data.files import write_json
 from stages.gates import Check, record, validate
 from stages.matrix import MatrixParams
 from stages.params import Params, load
+from stages.program import run
 from stages.tracking import recorded
 from stages.withdrawn import remove_withdrawn
 
@@ -155,4 +156,4 @@ def _best(known: Mapping[Rival, float | None], rule: Rule) -> tuple[str, float]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("gate_release", main, *(Path(argument) for argument in sys.argv[1:]))

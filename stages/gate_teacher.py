@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat
 from dav2.data.files import write_json
 from stages.gates import Check, record, validate
 from stages.params import Params, load
+from stages.program import run
 from stages.tracking import recorded
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -92,4 +93,4 @@ def _checks(params: GateTeacherParams) -> list[Check]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("gate_teacher", main, *(Path(argument) for argument in sys.argv[1:]))

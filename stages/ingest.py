@@ -30,6 +30,7 @@ from dav2.data.open import DatasetName, open_dataset
 from dav2.data.sample import Reader, SampleFiles
 from stages.fingerprint import code_fingerprint, fingerprint, work_folder
 from stages.params import Params, load
+from stages.program import run
 from stages.sources import SourceParams, load_sources
 from stages.tracking import recorded
 from stages.workers import map_surviving
@@ -287,4 +288,4 @@ class _Cache:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(sys.argv[1], Path(sys.argv[2]))
+    run("ingest", main, sys.argv[1], Path(sys.argv[2]))

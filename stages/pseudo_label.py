@@ -21,6 +21,7 @@ from stages.fingerprint import (
     work_folder,
 )
 from stages.params import Params, load
+from stages.program import run
 from stages.sources import locations
 
 if TYPE_CHECKING:
@@ -233,4 +234,4 @@ def _check_refused(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    run("pseudo_label", main, *(Path(argument) for argument in sys.argv[1:]))

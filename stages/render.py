@@ -16,6 +16,7 @@ from dav2.rendering.wild_sets import finish_wild_eval, plan_wild, render_wild, r
 from dav2.rendering.work import run_jobs
 from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
 from stages.params import Params, load
+from stages.program import run
 from stages.tracking import recorded
 
 SetName = Literal["studio", "drive", "wild", "wild_eval"]
@@ -181,4 +182,4 @@ def _work(name: SetName, params: RenderParams) -> Path:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(sys.argv[1], Path(sys.argv[2]))
+    run("render", main, sys.argv[1], Path(sys.argv[2]))

@@ -12,6 +12,7 @@ from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from stages.matrix import MatrixParams
 from stages.params import Params, load
+from stages.program import run
 from stages.report_charts import graph_chart
 from stages.report_evidence import PictureOptions, comparisons, label_examples, source_examples
 from stages.report_graph import read_graph
@@ -230,4 +231,4 @@ def _render(content: Mapping[str, Any]) -> str:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     paths = [Path(argument) for argument in sys.argv[1:] if argument != "--partial"]
-    main(*paths, partial="--partial" in sys.argv)
+    run("report", main, *paths, partial="--partial" in sys.argv)

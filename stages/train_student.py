@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dav2.models.encoder import EncoderName
 from stages.params import load
+from stages.program import run
 from stages.training import (
     checked_encoder,
     given_checkpoint,
@@ -134,8 +135,4 @@ def _frozen(model: "DepthAnything", config: "FitConfig") -> "nn.Module | None":
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
-        main(sys.argv[1], sys.argv[2], *(Path(argument) for argument in sys.argv[3:]))
-    except (ValueError, OSError) as error:
-        logger.debug("what failed", exc_info=True)
-        raise SystemExit(f"train_student: {error}") from None
+    run("train_student", main, *sys.argv[1:3], *(Path(argument) for argument in sys.argv[3:]))

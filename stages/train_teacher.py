@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import load
+from stages.program import run
 from stages.training import (
     check_floor,
     given_checkpoint,
@@ -121,8 +122,4 @@ def _finished(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
-        main(*(Path(argument) for argument in sys.argv[1:]))
-    except (ValueError, OSError) as error:
-        logger.debug("what failed", exc_info=True)
-        raise SystemExit(f"train_teacher: {error}") from None
+    run("train_teacher", main, *(Path(argument) for argument in sys.argv[1:]))
