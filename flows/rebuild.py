@@ -7,6 +7,7 @@ run. Options: `python -m flows.rebuild --help`.
 import argparse
 import queue
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import publish
 from flows.graph import Stage, read_graph
-from flows.sessions import Sessions
+from flows.sessions import Sessions, end_children
 from flows.slots import Plan
 from flows.stage_runs import child_environment, run_stage, stages_left
 
@@ -197,7 +198,15 @@ def main(arguments: list[str]) -> int:
         raise SystemExit(str(error)) from None  # before a server is started for it
     if problems := parameter_problems():
         raise SystemExit(problems)
-    state = rebuild(**options, return_state=True)
+    # On SIGTERM Prefect ends the run and hands the signal on to whoever had it before.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        state = rebuild(**options, return_state=True)
+    except BaseException:
+        end_children()  # Prefect would leave the server that it started for this run
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0 if state.is_completed() else 1
 
 

@@ -126,6 +126,19 @@ def end_session(leader: int, grace_s: float = GRACE_S) -> None:
         time.sleep(0.05)
 
 
+def end_children(grace_s: float = GRACE_S) -> None:
+    """Ends all processes that this one started, in whatever session; kills after the grace period.
+
+    Args:
+        grace_s: Seconds between asking and killing.
+    """
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        _send(child, signal.SIGTERM)
+    for child in psutil.wait_procs(children, timeout=grace_s)[1]:
+        _send(child, signal.SIGKILL)
+
+
 def _members(leader: int) -> dict[int, psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():

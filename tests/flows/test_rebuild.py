@@ -136,6 +136,23 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_runs(project: Pa
     assert not (project / "ran.log").exists()
 
 
+@pytest.mark.usefixtures("project")
+def test_a_terminated_run_leaves_no_server_of_its_own(monkeypatch):
+    servers = []
+
+    def terminated(**_):
+        servers.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("went on after SIGTERM")
+
+    monkeypatch.setattr("flows.rebuild.rebuild", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="143"):
+        main([])
+    assert not psutil.pid_exists(servers[0].pid)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
