@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -106,16 +106,32 @@ class Sessions:
 def end_session(leader: int, grace_s: float = GRACE_S) -> None:
     """Ends all processes of a session, and those that descend from them in other sessions.
 
-    Asks with SIGTERM and kills after the grace period, until nobody is left. Stopped processes are
-    continued, so that they can end.
-
     Args:
         leader: Process id that the session began with; it need not live any more.
         grace_s: Seconds between asking and killing.
     """
+    _end(lambda: _members(leader), grace_s)
+
+
+def end_children(grace_s: float = GRACE_S) -> None:
+    """Ends all processes that this one started, in whatever session.
+
+    Args:
+        grace_s: Seconds between asking and killing.
+    """
+    this = psutil.Process()
+    _end(lambda: {child.pid: child for child in this.children(recursive=True)}, grace_s)
+
+
+def _end(find: Callable[[], dict[int, psutil.Process]], grace_s: float) -> None:
+    """Ends all processes that are found, by process id, until none is found that lives.
+
+    Asks with SIGTERM and kills after the grace period. Stopped processes are continued, so that
+    they can end.
+    """
     asked: dict[int, psutil.Process] = {}
     deadline_s = time.monotonic() + grace_s
-    while living := [p for p in {**asked, **_members(leader)}.values() if _lives(p)]:
+    while living := [p for p in {**asked, **find()}.values() if _lives(p)]:
         for process in living:
             if time.monotonic() > deadline_s:
                 _send(process, signal.SIGKILL)
@@ -124,19 +140,6 @@ def end_session(leader: int, grace_s: float = GRACE_S) -> None:
                 _send(process, signal.SIGCONT)
             asked[process.pid] = process
         time.sleep(0.05)
-
-
-def end_children(grace_s: float = GRACE_S) -> None:
-    """Ends all processes that this one started, in whatever session; kills after the grace period.
-
-    Args:
-        grace_s: Seconds between asking and killing.
-    """
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        _send(child, signal.SIGTERM)
-    for child in psutil.wait_procs(children, timeout=grace_s)[1]:
-        _send(child, signal.SIGKILL)
 
 
 def _members(leader: int) -> dict[int, psutil.Process]:

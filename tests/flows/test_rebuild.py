@@ -149,6 +149,7 @@ def test_a_terminated_run_leaves_no_server_of_its_own(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="143"):
         main([])
+    assert servers[0].wait(10) == -signal.SIGTERM
     assert not psutil.pid_exists(servers[0].pid)
     assert signal.getsignal(signal.SIGTERM) == before
 
