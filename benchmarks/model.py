@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.device import chosen_device
 from dav2.models.encoder import EncoderName
-from dav2.models.export import export
+from dav2.models.exported import write_onnx
 from dav2.models.inference import Precision, prepare
 from dav2.models.interchange import write_transformers
 
@@ -72,8 +72,7 @@ def candidates(model: DepthAnything, device: str, compiled: bool) -> Iterator[Ca
             quick = torch.compile(prepared, dynamic=False)
             yield Candidate(f"ours, {title}, compiled", _runner(prepared, quick))
     if device == "cpu":
-        yield from _onnx_runtime(model)
-        yield from _openvino(model)
+        yield from _onnx(model)
 
 
 def _prepared(model: DepthAnything, device: str, precision: Precision) -> DepthAnything:
@@ -110,43 +109,34 @@ def _transformers(model: DepthAnything, device: str) -> Iterator[Candidate]:
     yield Candidate("Transformers, bfloat16", runner(half))
 
 
-def _onnx_runtime(model: DepthAnything) -> Iterator[Candidate]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+def _onnx(model: DepthAnything) -> Iterator[Candidate]:
+    """Yields what runs our ONNX file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        export(model, path, "onnx")
-        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        try:
+            run = write_onnx(model, path, name=path.name)
+        except RuntimeError as error:
+            print(error)
+            return
+        yield Candidate("ONNX Runtime, float32", run)
+        yield from _openvino(path)
 
-    def run(images: Tensor) -> Tensor:
-        (depth,) = session.run(None, {"images": images.numpy()})
-        return torch.from_numpy(depth)
 
-    yield Candidate("ONNX Runtime, float32", run)
-
-
-def _openvino(model: DepthAnything) -> Iterator[Candidate]:
+def _openvino(path: Path) -> Iterator[Candidate]:
     try:
         import openvino
     except ImportError:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export(model, path, "onnx")
-        for precision in ("f32", "bf16"):
-            compiled = openvino.compile_model(
-                path,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": precision,
-                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                },
-            )
-            yield Candidate(f"OpenVINO, {precision}", _openvino_runner(compiled))
+    for precision in ("f32", "bf16"):
+        compiled = openvino.compile_model(
+            path,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+        yield Candidate(f"OpenVINO, {precision}", _openvino_runner(compiled))
 
 
 def _openvino_runner(compiled: Any) -> Run:
