@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -198,12 +199,13 @@ def main(arguments: list[str]) -> int:
         raise SystemExit(str(error)) from None  # before a server is started for it
     if problems := parameter_problems():
         raise SystemExit(problems)
+    older = psutil.Process().children()
     # On SIGTERM Prefect ends the run and hands the signal on to whoever had it before.
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         state = rebuild(**options, return_state=True)
     except BaseException:
-        end_children()  # Prefect would leave the server that it started for this run
+        end_children(older)  # Prefect would leave the server that it started for this run
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

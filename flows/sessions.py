@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -113,14 +113,24 @@ def end_session(leader: int, grace_s: float = GRACE_S) -> None:
     _end(lambda: _members(leader), grace_s)
 
 
-def end_children(grace_s: float = GRACE_S) -> None:
-    """Ends all processes that this one started, in whatever session.
+def end_children(older: Collection[psutil.Process], grace_s: float = GRACE_S) -> None:
+    """Ends the processes that this one started, in whatever session, and what descends from them.
 
     Args:
+        older: Children of this process that are to live on, as those from before a run.
         grace_s: Seconds between asking and killing.
     """
-    this = psutil.Process()
-    _end(lambda: {child.pid: child for child in this.children(recursive=True)}, grace_s)
+
+    def find() -> dict[int, psutil.Process]:
+        found: dict[int, psutil.Process] = {}
+        for child in psutil.Process().children():
+            if child not in older:
+                found[child.pid] = child
+                with contextlib.suppress(psutil.Error):  # gone already
+                    found |= {below.pid: below for below in child.children(recursive=True)}
+        return found
+
+    _end(find, grace_s)
 
 
 def _end(find: Callable[[], dict[int, psutil.Process]], grace_s: float) -> None:

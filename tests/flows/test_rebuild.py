@@ -138,10 +138,13 @@ def test_parameters_that_do_not_fit_are_refused_before_anything_runs(project: Pa
 
 @pytest.mark.usefixtures("project")
 def test_a_terminated_run_leaves_no_server_of_its_own(monkeypatch):
-    servers = []
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+
+    bystander, servers = start(), []
 
     def terminated(**_):
-        servers.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))
+        servers.append(start())
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("went on after SIGTERM")
 
@@ -151,6 +154,9 @@ def test_a_terminated_run_leaves_no_server_of_its_own(monkeypatch):
         main([])
     assert servers[0].wait(10) == -signal.SIGTERM
     assert not psutil.pid_exists(servers[0].pid)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -168,13 +174,13 @@ def test_cancelling_leaves_no_process(project: Path, number: signal.Signals):
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
         start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=(project / "said.txt").open("wb"),
+        stderr=subprocess.STDOUT,
     )
     hanging = project / "hanging"
     deadline_s = time.monotonic() + 60
     while not (hanging.exists() and hanging.read_text()):
-        assert flow.poll() is None
+        assert flow.poll() is None, (project / "said.txt").read_text()
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     started = psutil.Process(flow.pid).children(recursive=True)
