@@ -150,8 +150,9 @@ def parameters() -> list[Finding]:
         return [Finding("broken", str(error))]
     for name, source in sources.items():
         for folder in dict.fromkeys((source.root, source.watch)):
-            # What the pipeline renders need not be there yet.
-            if not Path(folder).exists() and not folder.startswith("data/"):
+            # What the pipeline renders need not be there yet; buckets are not asked.
+            is_elsewhere = folder.startswith(("data/", "s3://"))
+            if not is_elsewhere and not Path(folder).exists():
                 where = f"{PARAMS_FILE}: sources.{name}"
                 found.append(Finding("broken", f"{where}: expected data at {folder}, got nothing"))
     return found or [Finding("ok", f"{PARAMS_FILE} is valid; sources: {', '.join(sources)}")]

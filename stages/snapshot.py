@@ -1,10 +1,8 @@
 """Writes a source's listing: what DVC compares instead of hashing terabytes of raw files."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from dav2.data.files import written_whole
+from dav2.data.storage import StoredFile, open_storage
 from stages.sources import load_sources
 
 LISTING_SCHEMA = pa.schema(
@@ -25,17 +24,6 @@ LISTING_SCHEMA = pa.schema(
 
 _CHUNK = 65536
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ListedFile:
-    """One file as its store tells it, without reading it."""
-
-    path: str
-    """POSIX, relative to the root."""
-    bytes: int
-    version: str
-    """Changes whenever the content does: an ETag, or nanoseconds of modification."""
 
 
 def main(source: str) -> None:
@@ -53,47 +41,40 @@ def main(source: str) -> None:
         raise SystemExit(f"snapshot {source}: {error}") from None
 
 
-def list_files(root: Path) -> Iterator[ListedFile]:
-    """Yields every file below a root, folder by folder in sorted order.
-
-    The one place that knows where sources lie: local folders now. Links to files are followed,
-    links to folders are not.
-
-    Args:
-        root: Folder of the source.
+def read_listing(path: Path) -> Iterator[StoredFile]:
+    """Yields the files of a listing.
 
     Raises:
-        FileNotFoundError: If it is no folder.
+        ValueError: If it is no listing.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: expected the folder of a source, got nothing there")
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        with os.scandir(root / folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        below = []
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                below.append(path)
-            elif entry.is_file():
-                status = entry.stat()
-                yield ListedFile(path, status.st_size, str(status.st_mtime_ns))
-        waiting.extend(reversed(below))
+    try:
+        with pq.ParquetFile(path) as listing:
+            if listing.schema_arrow.names != LISTING_SCHEMA.names:
+                raise pa.ArrowInvalid
+            for batch in listing.iter_batches(_CHUNK):
+                for row in batch.to_pylist():
+                    yield StoredFile(**row)
+    except pa.ArrowInvalid:
+        raise ValueError(
+            f"{path}: expected a listing as `python -m stages.snapshot` writes it, got another or "
+            "a damaged file"
+        ) from None
 
 
 def _snapshot(name: str) -> None:
     sources = load_sources()
     if name not in sources:
         raise ValueError(f"expected one of the sources {', '.join(sources)}, got {name!r}")
-    root, listing = Path(sources[name].root), Path(sources[name].watch)
-    if listing.resolve().is_relative_to(root.resolve()):
+    root, listing = sources[name].root, Path(sources[name].watch)
+    is_remote = root.startswith("s3://")
+    if not is_remote and listing.resolve().is_relative_to(Path(root).resolve()):
         raise ValueError(
             f"expected 'watch' to name a file outside the root {root}, got {listing}: "
             "this source needs no listing, or another place for it"
         )
-    files = iter(tqdm(list_files(root), desc=f"snapshot {name}", unit=" files", mininterval=1))
+    files = iter(
+        tqdm(open_storage(root).list_files(), desc=f"snapshot {name}", unit=" files", mininterval=1)
+    )
     count = 0
     with written_whole(listing) as path:
         with pq.ParquetWriter(path, LISTING_SCHEMA, compression="zstd") as writer:

@@ -1,7 +1,7 @@
 """The data sources that params.yaml names: where they lie and what they are for."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,13 +23,20 @@ class SourceParams(Params):
 
     reader: DatasetName
     root: str
-    """Folder of the data, relative to the project or absolute."""
+    """Folder of the data, relative to the project or absolute; or `s3://bucket/prefix`."""
     watch: str
     """What DVC compares: the root itself if small, else the listing of `stages.snapshot`."""
     domain: Literal["indoor", "outdoor", "mixed"]
     """Which metric models are evaluated on it; ingest writes it into the manifest."""
     roles: Annotated[dict[Role, tuple[str, ...]], Field(min_length=1)]
     """For each role, the splits that serve it."""
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Choices of the reader, as its class of options names them; none for most."""
+
+    def location(self) -> SourceLocation:
+        """Returns reader, root and options."""
+        return SourceLocation(reader=self.reader, root=self.root, options=self.options)
 
     def splits(self) -> list[str]:
         """Returns every split that some role uses, sorted."""
@@ -53,7 +60,4 @@ def locations(path: Path = PARAMS_FILE) -> dict[str, SourceLocation]:
     Stages that open samples call this without naming `sources` as a DVC parameter: manifests carry
     the content hashes and the domain of what they list, so that moving a root reruns nothing.
     """
-    return {
-        name: SourceLocation(reader=source.reader, root=Path(source.root))
-        for name, source in load_sources(path).items()
-    }
+    return {name: source.location() for name, source in load_sources(path).items()}

@@ -1,9 +1,11 @@
 """Processes that share work and survive the death of one of them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
@@ -13,11 +15,12 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _JOBS_AT_ONCE = 8
+_BATCHES_A_WORKER = 4
 
 
 def map_surviving(
     function: Callable[[Job], Result],
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     *,
     num_workers: int,
     prepare: Callable[..., None],
@@ -26,9 +29,10 @@ def map_surviving(
 ) -> Iterator[Result]:
     """Yields the result of each job in order, computed in processes of their own.
 
-    When a process dies (a decoder crashed, or the system killed it for its memory), the jobs that
-    are left run one at a time, so that the one that kills its process is known; its result comes
-    from `on_death`.
+    Jobs are taken as they are needed, so that memory stays bounded however many there are. When a
+    process dies (a decoder crashed, or the system killed it for its memory), the jobs under way
+    run again one at a time, so that the one that kills its process is known; its result comes from
+    `on_death`.
 
     Args:
         function: A function of a module, called once for each job.
@@ -48,26 +52,72 @@ def map_surviving(
             initargs=(prepare, prepare_with),
         )
 
-    num_done = 0
-    workers = max(1, min(num_workers, -(-len(jobs) // _JOBS_AT_ONCE)))
-    try:
-        with pool(workers) as shared:
-            for result in shared.map(function, jobs, chunksize=_JOBS_AT_ONCE):
-                yield result
-                num_done += 1
+    waiting = iter(jobs)
+    first = list(islice(waiting, num_workers * _JOBS_AT_ONCE))
+    if not first:
         return
-    except BrokenProcessPool:
-        pass
+    workers = max(1, min(num_workers, -(-len(first) // _JOBS_AT_ONCE)))
+    batches = _batches(first, waiting)
+    pending: deque[tuple[list[Job], Future[list[Result]]]] = deque()
+    shared = pool(workers)
+    try:
+        while True:
+            while len(pending) < workers * _BATCHES_A_WORKER and (batch := next(batches, None)):
+                pending.append((batch, _submit(shared, function, batch)))
+            if not pending:
+                return
+            try:
+                yield from pending[0][1].result()
+                pending.popleft()
+            except BrokenProcessPool:
+                shared.shutdown()
+                suspects = [job for batch, _ in pending for job in batch]
+                pending.clear()
+                yield from _one_at_a_time(function, suspects, pool, on_death)
+                shared = pool(workers)
+    finally:
+        shared.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Job], Result], jobs: list[Job]
+) -> "Future[list[Result]]":
+    try:
+        return pool.submit(_run, function, jobs)
+    except BrokenProcessPool as error:  # told by the result, as if it had broken a moment later
+        failed: Future[list[Result]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _batches(first: list[Job], waiting: Iterator[Job]) -> Iterator[list[Job]]:
+    for start in range(0, len(first), _JOBS_AT_ONCE):
+        yield first[start : start + _JOBS_AT_ONCE]
+    while batch := list(islice(waiting, _JOBS_AT_ONCE)):
+        yield batch
+
+
+def _one_at_a_time(
+    function: Callable[[Job], Result],
+    jobs: list[Job],
+    pool: Callable[[int], ProcessPoolExecutor],
+    on_death: Callable[[Job], Result],
+) -> Iterator[Result]:
     alone = pool(1)
     try:
-        for job in jobs[num_done:]:
+        for job in jobs:
             try:
                 yield alone.submit(function, job).result()
             except BrokenProcessPool:
                 yield on_death(job)
+                alone.shutdown()
                 alone = pool(1)
     finally:
         alone.shutdown()
+
+
+def _run(function: Callable[[Job], Result], jobs: list[Job]) -> list[Result]:
+    return [function(job) for job in jobs]
 
 
 def _begin(prepare: Callable[..., None], prepare_with: tuple[Any, ...]) -> None:

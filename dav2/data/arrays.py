@@ -6,8 +6,7 @@ Axes: H height, W width (pixels).
 import re
 import zipfile
 import zlib
-from io import BufferedIOBase
-from pathlib import Path
+from io import BufferedIOBase, BytesIO
 from typing import IO, Any
 
 import numpy as np
@@ -31,62 +30,60 @@ _NUMPY_DAMAGE = (
 )
 
 
-def read_hdf5(path: Path, *, size: tuple[int, int], kinds: str) -> npt.NDArray[Any]:
-    """Returns the array under the key `dataset`, as Hypersim stores it, in the file's own dtype.
+def decode_hdf5(
+    data: bytes, *, size: tuple[int, int], kinds: str, where: str, key: str = "dataset"
+) -> npt.NDArray[Any]:
+    """Returns one array of an HDF5 file in the file's own dtype.
 
     Args:
-        path: HDF5 file.
+        data: The file's bytes.
         size: Expected height and width.
         kinds: Accepted kinds of dtype, as in `numpy.dtype.kind`: "f", "iu", ...
+        where: Name of the file, for messages.
+        key: Name of the array; by default what Hypersim calls it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If it is no HDF5 file, has no such array, or one of another size or kind.
     """
     import h5py
 
-    _check_file(path)
     array: npt.NDArray[Any]
     try:
-        with h5py.File(path, "r") as file:
-            stored = file.get("dataset")
+        with h5py.File(BytesIO(data), "r") as file:
+            stored = file.get(key)
             if not isinstance(stored, h5py.Dataset):
-                problem = f"expected an array under the key 'dataset', got {sorted(file)}"
+                problem = f"expected an array under the key {key!r}, got {sorted(file)}"
             else:
                 problem = _header_problem(stored.shape, stored.dtype, size, kinds)
                 if not problem:
                     array = stored[()]
     except _HDF5_DAMAGE:
-        problem = _damaged("HDF5 file", path)
+        problem = _damaged("HDF5 file", data)
     if problem:
-        raise ValueError(f"{path}: {problem}")
+        raise ValueError(f"{where}: {problem}")
     return array
 
 
-def read_npy(path: Path, *, size: tuple[int, int], kinds: str) -> npt.NDArray[Any]:
-    """Returns the array of an `.npy` file, H x W or H x W x 1, as H x W; arguments as `read_hdf5`.
+def decode_npy(data: bytes, *, size: tuple[int, int], kinds: str, where: str) -> npt.NDArray[Any]:
+    """Returns the array of an `.npy` file, H x W or H x W x 1, as H x W; arguments as those above.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If it is no such file, truncated, holds pickled objects, or an array of another
             size or kind.
     """
-    _check_file(path)
     try:
-        with path.open("rb") as stream:
-            array, problem = _read_stream(stream, size, kinds)
+        array, problem = _read_stream(BytesIO(data), size, kinds)
     except _NUMPY_DAMAGE:
-        problem = _damaged("NumPy array file", path)
+        problem = _damaged("NumPy array file", data)
     if problem:
-        raise ValueError(f"{path}: {problem}")
+        raise ValueError(f"{where}: {problem}")
     return array
 
 
-def read_npz(path: Path, *, size: tuple[int, int], kinds: str) -> npt.NDArray[Any]:
-    """Returns the only array of an `.npz` archive; arguments and errors as `read_npy`."""
-    _check_file(path)
+def decode_npz(data: bytes, *, size: tuple[int, int], kinds: str, where: str) -> npt.NDArray[Any]:
+    """Returns the only array of an `.npz` archive; arguments and errors as `decode_npy`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
             names = archive.namelist()
             if len(names) != 1:
                 problem = f"expected an archive of one array, got {len(names)}"
@@ -94,40 +91,37 @@ def read_npz(path: Path, *, size: tuple[int, int], kinds: str) -> npt.NDArray[An
                 with archive.open(names[0]) as stream:
                     array, problem = _read_stream(stream, size, kinds)
     except _NUMPY_DAMAGE:
-        problem = _damaged("NumPy archive", path)
+        problem = _damaged("NumPy archive", data)
     if problem:
-        raise ValueError(f"{path}: {problem}")
+        raise ValueError(f"{where}: {problem}")
     return array
 
 
-def read_pfm(path: Path, *, size: tuple[int, int]) -> Float32[np.ndarray, "H W"]:
+def decode_pfm(data: bytes, *, size: tuple[int, int], where: str) -> Float32[np.ndarray, "H W"]:
     """Returns a greyscale portable float map, turned so that the first row is the top one.
 
     The header is `Pf`, width and height, and a scale whose sign tells the byte order (negative:
     little-endian); rows are stored from the bottom up, as in Middlebury's and BlendedMVS's files.
 
     Args:
-        path: PFM file.
+        data: The file's bytes.
         size: Expected height and width.
+        where: Name of the file, for messages.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If it is no greyscale PFM, of another size, or truncated.
     """
-    _check_file(path)
-    with path.open("rb") as stream:
-        header = re.match(rb"Pf\s+(\d{1,9})\s+(\d{1,9})\s+(-?[0-9.eE+-]{1,30})\s", stream.read(100))
-        if header is None:
-            raise ValueError(f"{path}: {_damaged('greyscale PFM', path)}")
-        problem = _header_problem(
-            (int(header[2]), int(header[1])), np.dtype(np.float32), size, kinds="f"
-        )
-        if problem:
-            raise ValueError(f"{path}: {problem}")
-        stream.seek(header.end())
-        body = stream.read(4 * size[0] * size[1])
+    header = re.match(rb"Pf\s+(\d{1,9})\s+(\d{1,9})\s+(-?[0-9.eE+-]{1,30})\s", data[:100])
+    if header is None:
+        raise ValueError(f"{where}: {_damaged('greyscale PFM', data)}")
+    problem = _header_problem(
+        (int(header[2]), int(header[1])), np.dtype(np.float32), size, kinds="f"
+    )
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    body = data[header.end() : header.end() + 4 * size[0] * size[1]]
     if len(body) < 4 * size[0] * size[1]:
-        raise ValueError(f"{path}: {_damaged('greyscale PFM', path)}")
+        raise ValueError(f"{where}: {_damaged('greyscale PFM', data)}")
     dtype = "<f4" if header[3].startswith(b"-") else ">f4"
     return np.frombuffer(body, dtype).reshape(size)[::-1].astype(np.float32)
 
@@ -151,14 +145,9 @@ def _read_stream(
     return values.reshape(size, order="F" if is_fortran else "C").copy(), ""
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a file, got nothing there")
-
-
-def _damaged(kind: str, path: Path) -> str:
+def _damaged(kind: str, data: bytes) -> str:
     return (
-        f"expected a whole {kind}, got one of {path.stat().st_size} bytes that is damaged, "
+        f"expected a whole {kind}, got one of {len(data)} bytes that is damaged, "
         "truncated or something else"
     )
 

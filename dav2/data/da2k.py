@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
-from dav2.data.images import MAX_PIXELS, decode_image
-from dav2.data.sample import DepthSample, SampleFiles, check_root, check_samples
+from dav2.data.images import MAX_PIXELS
+from dav2.data.reader import FileReader, check_samples, unlabelled
+from dav2.data.sample import DepthSample, SampleFiles
+from dav2.data.storage import Storage
 
 _ANNOTATIONS = "annotations.json"
 
@@ -28,19 +27,18 @@ class PointPair:
     """True where the annotation lists the closer point first; the release always does."""
 
 
-class Da2k:
+class Da2k(FileReader):
     """Reads `annotations.json` and `images/<scenario>/*`; the scenario is a sample's scene."""
 
-    def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
-        self._root = root
-        self._max_pixels = max_pixels
+    def __init__(self, root: Path | str | Storage, *, max_pixels: int = MAX_PIXELS) -> None:
+        """Prepares to read; opens nothing."""
+        super().__init__(root, max_pixels=max_pixels)
         self._annotations: dict[str, Any] | None = None  # by image, not yet checked
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the annotated images; the only split is `test`."""
-        if split != "test":
-            raise ValueError(f"{self._root}: expected split 'test' of DA-2K, got {split!r}")
-        check_root(self._root)
+        self._refuse_split(split, "test")
+        self._check_root()
         samples = [
             SampleFiles(
                 sample_id=image,
@@ -50,26 +48,13 @@ class Da2k:
             )
             for image in self._load()
         ]
-        return check_samples(samples, where=self._root, split=split)
+        return check_samples(samples, where=self._storage.where(), split=split)
 
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns the image; it has no depth map. Checks that its pairs lie inside it."""
         image = self.read_image(files)
         self.pairs(files, size=(image.shape[0], image.shape[1]))
-        return DepthSample(
-            sample_id=files.sample_id,
-            dataset="da2k",
-            scene=files.scene,
-            image=image,
-            depth=None,
-            valid=None,
-            sky=None,
-            intrinsics=None,
-        )
-
-    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the image, upright."""
-        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
+        return unlabelled(files, image, dataset="da2k")
 
     def pairs(self, files: SampleFiles, *, size: tuple[int, int]) -> list[PointPair]:
         """Returns the pairs of one image.
@@ -81,7 +66,7 @@ class Da2k:
         Raises:
             ValueError: If the image has no pairs, or a point of one lies outside it.
         """
-        where = f"{self._root / _ANNOTATIONS}: {files.image}"
+        where = f"{self._storage.where(_ANNOTATIONS)}: {files.image}"
         pairs = _pairs(self._load().get(files.image, []), where=where)
         if not pairs:
             raise ValueError(f"{where}: expected at least one pair, got none")
@@ -96,15 +81,13 @@ class Da2k:
 
     def _load(self) -> dict[str, Any]:
         if self._annotations is None:
-            path = self._root / _ANNOTATIONS
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: expected DA-2K's annotations, got nothing there")
+            where = self._storage.where(_ANNOTATIONS)
             try:
-                content = json.loads(path.read_bytes())
+                content = json.loads(self.read_bytes(_ANNOTATIONS))
             except ValueError:
-                raise ValueError(f"{path}: expected JSON, got something else") from None
+                raise ValueError(f"{where}: expected JSON, got something else") from None
             if not isinstance(content, dict):
-                raise ValueError(f"{path}: expected an object of images, got another JSON value")
+                raise ValueError(f"{where}: expected an object of images, got another JSON value")
             self._annotations = content
         return self._annotations
 

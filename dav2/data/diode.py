@@ -5,22 +5,17 @@ Depth is metres in float32 with a mask of what the laser measured. Whether it is
 or along the optical axis is stated nowhere; like all public users we take the latter.
 """
 
-from pathlib import Path
+import re
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+import numpy.typing as npt
 
-from dav2.data.arrays import read_npy
-from dav2.data.images import MAX_PIXELS, decode_image
-from dav2.data.sample import (
-    DepthSample,
-    Intrinsics,
-    SampleFiles,
-    check_measured,
-    check_root,
-    check_samples,
-)
+from dav2.data.arrays import decode_npy
+from dav2.data.reader import FileReader, check_measured, check_samples
+from dav2.data.sample import DepthSample, Intrinsics, SampleFiles
 
+_VIEW = re.compile(r"(?P<stem>[^/]+/(?P<scene>[^/]+/scene_[^/]+)/scan_[^/]+/[^/]+)\.png")
 _DEPTH_SUFFIX = "_depth.npy"
 _MASK_SUFFIX = "_depth_mask.npy"
 # intrinsics.txt of the development kit, for the published size.
@@ -28,48 +23,39 @@ _PUBLISHED_SIZE = (768, 1024)
 _PUBLISHED_CAMERA = Intrinsics(fx_px=886.81, fy_px=927.06, cx_px=512.0, cy_px=384.0)
 
 
-class Diode:
+class Diode(FileReader):
     """Reads `<split>/<indoors|outdoor>/scene_NNNNN/scan_NNNNN/*.png` with depth and mask beside.
 
     Those are `*_depth.npy` and `*_depth_mask.npy`. A split is a folder of the root: `train`, `val`.
     """
 
-    def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
-        self._root = root
-        self._max_pixels = max_pixels
-
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the views of a split that have a depth map beside the image."""
-        check_root(self._root)
-        if split not in ("train", "val") or not (self._root / split).is_dir():
-            raise ValueError(
-                f"{self._root}: expected a split 'train' or 'val' with a folder of its name, "
-                f"got {split!r}"
-            )
+        self._check_root()
+        self._refuse_split(split, "train", "val")
         samples = []
-        for path in self._root.glob(f"{split}/*/scene_*/scan_*/*.png"):
-            stem = path.relative_to(self._root).with_suffix("").as_posix()
-            samples.append(
-                SampleFiles(
-                    sample_id=stem,
-                    scene="/".join(stem.split("/")[1:3]),
-                    image=f"{stem}.png",
-                    depth=f"{stem}{_DEPTH_SUFFIX}",
-                    extra=(f"{stem}{_MASK_SUFFIX}",),
+        for file in self._storage.list_files(split):
+            if view := _VIEW.fullmatch(file.path):
+                samples.append(
+                    SampleFiles(
+                        sample_id=view["stem"],
+                        scene=view["scene"],
+                        image=file.path,
+                        depth=f"{view['stem']}{_DEPTH_SUFFIX}",
+                        extra=(f"{view['stem']}{_MASK_SUFFIX}",),
+                    )
                 )
-            )
-        return check_samples(samples, where=self._root, split=split)
+        return check_samples(samples, where=self._storage.where(), split=split)
 
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns one view; valid is where the mask is 1 and the depth finite and above zero."""
         image = self.read_image(files)
         assert files.depth is not None
-        path = self._root / files.depth
         size = (image.shape[0], image.shape[1])
-        depth = read_npy(path, size=size, kinds="f").astype(np.float32, copy=False)
-        mask = read_npy(self._root / files.extra[0], size=size, kinds="fiub")
+        depth = self._array(files.depth, size, "f").astype(np.float32, copy=False)
+        mask = self._array(files.extra[0], size, "fiub")
         valid = (mask == 1) & np.isfinite(depth) & (depth > 0)
-        check_measured(depth, valid, None, where=path)
+        check_measured(depth, valid, None, where=self._storage.where(files.depth))
         return DepthSample(
             sample_id=files.sample_id,
             dataset="diode",
@@ -81,6 +67,6 @@ class Diode:
             intrinsics=_PUBLISHED_CAMERA if size == _PUBLISHED_SIZE else None,
         )
 
-    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the view's image."""
-        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
+    def _array(self, path: str, size: tuple[int, int], kinds: str) -> npt.NDArray[Any]:
+        where = self._storage.where(path)
+        return decode_npy(self.read_bytes(path), size=size, kinds=kinds, where=where)

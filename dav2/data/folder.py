@@ -3,58 +3,33 @@
 Axes: H height, W width (pixels).
 """
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import PurePosixPath
 
-import numpy as np
-from jaxtyping import UInt8
-
-from dav2.data.images import MAX_PIXELS, decode_image
-from dav2.data.sample import DepthSample, SampleFiles, check_root, check_samples
+from dav2.data.reader import FileReader, stream_samples, unlabelled
+from dav2.data.sample import DepthSample, SampleFiles
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
-class ImageFolder:
+class ImageFolder(FileReader):
     """Every JPEG, PNG and WebP file below the root; hidden files and folders are left out."""
 
-    def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
-        self._root = root
-        self._max_pixels = max_pixels
-
-    def list_samples(self, split: str) -> list[SampleFiles]:
-        """Returns all images, by path; the only split is `all`."""
-        if split != "all":
-            raise ValueError(f"{self._root}: expected split 'all' of a folder, got {split!r}")
-        check_root(self._root)
-        samples = []
-        for path in self._root.rglob("*"):
-            if path.suffix.lower() not in _SUFFIXES or not path.is_file():
-                continue
-            name = path.relative_to(self._root)
-            if not any(part.startswith(".") for part in name.parts):
-                # With its suffix: a.jpg and a.png are two photographs.
-                samples.append(
-                    SampleFiles(
-                        sample_id=name.as_posix(),
-                        scene=name.parent.as_posix() if name.parent.parts else "",
-                        image=name.as_posix(),
-                    )
-                )
-        return check_samples(samples, where=self._root, split=split)
+    def list_samples(self, split: str) -> Iterator[SampleFiles]:
+        """Yields all images; the only split is `all`."""
+        self._refuse_split(split, "all")
+        return stream_samples(self._list(), where=self._storage.where(), split=split)
 
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns the photograph; it has no depth."""
-        return DepthSample(
-            sample_id=files.sample_id,
-            dataset="folder",
-            scene=files.scene,
-            image=self.read_image(files),
-            depth=None,
-            valid=None,
-            sky=None,
-            intrinsics=None,
-        )
+        return unlabelled(files, self.read_image(files), dataset="folder")
 
-    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the photograph, upright."""
-        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
+    def _list(self) -> Iterator[SampleFiles]:
+        for file in self._storage.list_files():
+            path = PurePosixPath(file.path)
+            if path.suffix.lower() in _SUFFIXES and not any(
+                part.startswith(".") for part in path.parts
+            ):
+                # With its suffix: a.jpg and a.png are two photographs.
+                scene = "" if path.parent == PurePosixPath() else str(path.parent)
+                yield SampleFiles(sample_id=file.path, scene=scene, image=file.path)

@@ -7,23 +7,22 @@ most public code is wrong by up to 15 %.
 """
 
 import csv
+import io
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+import numpy.typing as npt
+from jaxtyping import Float32, Float64
 
-from dav2.data.arrays import read_hdf5
-from dav2.data.images import MAX_PIXELS, decode_image
-from dav2.data.sample import (
-    DepthSample,
-    Intrinsics,
-    SampleFiles,
-    check_measured,
-    check_root,
-    check_samples,
-)
+from dav2.data.arrays import decode_hdf5
+from dav2.data.images import MAX_PIXELS
+from dav2.data.reader import FileReader, check_measured, check_samples, decode_text
+from dav2.data.sample import DepthSample, Intrinsics, SampleFiles
+from dav2.data.storage import Storage
 
 _SPLIT_FILE = "metadata_images_split_scene_v1.csv"
 _CAMERA_FILE = "metadata_camera_parameters.csv"
@@ -34,6 +33,7 @@ _SPLIT_COLUMNS = (
     "included_in_public_release",
     "split_partition_name",
 )
+_ENTITY_SUFFIX = ".render_entity_id.hdf5"
 _NO_GEOMETRY = -1
 _MAX_FACTORS = 16  # of 3 MB each at the published size
 # 60 degrees over 1024 pixels.
@@ -41,7 +41,16 @@ _CONSTANT_FOCAL_PX = 886.81
 _CONSTANT_FOCAL_WIDTH_PX = 1024
 
 
-class Hypersim:
+@dataclass(frozen=True, slots=True)
+class HypersimOptions:
+    """How the frames are read."""
+
+    constant_focal_length: bool = False
+    """Convert with 886.81 px in every scene, as the authors of Depth Anything V2 do, instead of
+    each scene's own camera."""
+
+
+class Hypersim(FileReader):
     """Reads tone-mapped previews and ray distances of the frames in the public release.
 
     The root holds the scenes (`ai_VVV_NNN/images/...`), `metadata_images_split_scene_v1.csv` (which
@@ -50,22 +59,14 @@ class Hypersim:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str | Storage,
         *,
         max_pixels: int = MAX_PIXELS,
-        constant_focal_length: bool = False,
+        options: HypersimOptions = HypersimOptions(),
     ) -> None:
-        """Prepares to read; opens nothing.
-
-        Args:
-            root: Folder of the dataset.
-            max_pixels: Larger images are refused by their header.
-            constant_focal_length: Convert with 886.81 px in every scene, as the authors of Depth
-                Anything V2 do, instead of each scene's own camera.
-        """
-        self._root = root
-        self._max_pixels = max_pixels
-        self._constant_focal_length = constant_focal_length
+        """Prepares to read; opens nothing."""
+        super().__init__(root, max_pixels=max_pixels)
+        self._constant_focal_length = options.constant_focal_length
         self._cameras: Mapping[str, Float64[np.ndarray, "3 3"]] | None = None
         self._factors: OrderedDict[tuple[bytes, int, int], Float32[np.ndarray, "H W"]] = (
             OrderedDict()
@@ -73,37 +74,39 @@ class Hypersim:
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the public frames of a split of the CSV file: `train`, `val` or `test`."""
-        check_root(self._root)
-        path = self._root / _SPLIT_FILE
+        # The release comes in parts: many copies lack the entities. Then nothing is known of sky.
+        entities = {
+            file.path for file in self._storage.list_files() if file.path.endswith(_ENTITY_SUFFIX)
+        }
+        where = self._storage.where(_SPLIT_FILE)
         samples = []
         partitions = set()
-        for row in _rows(path, _SPLIT_COLUMNS):
+        for row in self._rows(_SPLIT_FILE, _SPLIT_COLUMNS):
             partitions.add(row["split_partition_name"])
             if row["split_partition_name"] == split and row["included_in_public_release"] == "True":
-                samples.append(self._sample(row))
+                samples.append(self._sample(row, entities))
         if split not in partitions:
             known = ", ".join(sorted(partitions - {""}))
-            raise ValueError(f"{path}: expected a split of {known or 'any name'}, got {split!r}")
-        return check_samples(samples, where=path, split=split)
+            raise ValueError(f"{where}: expected a split of {known or 'any name'}, got {split!r}")
+        return check_samples(samples, where=where, split=split)
 
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns one frame. No geometry along a ray is sky; NaN elsewhere is not valid."""
         image = self.read_image(files)
         assert files.depth is not None
-        path = self._root / files.depth
-        height, width = size = (image.shape[0], image.shape[1])
-        distance = read_hdf5(path, size=size, kinds="f").astype(np.float32)
+        height, width = image.shape[:2]
+        distance = self._array(files.depth, (height, width), "f").astype(np.float32)
         sky = None
-        entities = [name for name in files.extra if name.endswith(".render_entity_id.hdf5")]
+        entities = [name for name in files.extra if name.endswith(_ENTITY_SUFFIX)]
         if entities:
-            sky = read_hdf5(self._root / entities[0], size=size, kinds="i") == _NO_GEOMETRY
+            sky = self._array(entities[0], (height, width), "i") == _NO_GEOMETRY
         depth = distance * self._depth_over_distance(files.scene, height, width)
         with np.errstate(invalid="ignore"):
             valid = np.isfinite(depth) & (depth > 0)
         if sky is not None:
             depth = np.where(sky, np.float32(np.inf), depth)
             valid |= sky
-        check_measured(distance, valid, sky, where=path)
+        check_measured(distance, valid, sky, where=self._storage.where(files.depth))
         return DepthSample(
             sample_id=files.sample_id,
             dataset="hypersim",
@@ -115,23 +118,18 @@ class Hypersim:
             intrinsics=self._intrinsics(files.scene, height, width),
         )
 
-    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the frame's tone-mapped preview."""
-        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
-
-    def _sample(self, row: Mapping[str, str]) -> SampleFiles:
+    def _sample(self, row: Mapping[str, str], entities: set[str]) -> SampleFiles:
         scene, camera = row["scene_name"], row["camera_name"]
         if not row["frame_id"].isdecimal():
             raise ValueError(
-                f"{self._root / _SPLIT_FILE}: expected a number of a frame, "
+                f"{self._storage.where(_SPLIT_FILE)}: expected a number of a frame, "
                 f"got {row['frame_id']!r} in {scene}"
             )
         frame = int(row["frame_id"])
         images = f"{scene}/images/scene_{camera}"
         geometry = f"{images}_geometry_hdf5/frame.{frame:04d}"
-        entity = f"{geometry}.render_entity_id.hdf5"
-        # The release comes in parts: many copies lack the entities. Then nothing is known of sky.
-        extra = (entity,) if (self._root / entity).is_file() else ()
+        entity = f"{geometry}{_ENTITY_SUFFIX}"
+        extra = (entity,) if entity in entities else ()
         return SampleFiles(
             sample_id=f"{scene}/{camera}/{frame:04d}",
             scene=scene,
@@ -139,6 +137,10 @@ class Hypersim:
             depth=f"{geometry}.depth_meters.hdf5",
             extra=extra if self._constant_focal_length else (*extra, _CAMERA_FILE),
         )
+
+    def _array(self, path: str, size: tuple[int, int], kinds: str) -> npt.NDArray[Any]:
+        where = self._storage.where(path)
+        return decode_hdf5(self.read_bytes(path), size=size, kinds=kinds, where=where)
 
     def _depth_over_distance(
         self, scene: str, height: int, width: int
@@ -159,10 +161,10 @@ class Hypersim:
             focal_px = _CONSTANT_FOCAL_PX * width / _CONSTANT_FOCAL_WIDTH_PX
             return np.diag([width / 2 / focal_px, height / 2 / focal_px, -1.0])
         if self._cameras is None:
-            self._cameras = _read_cameras(self._root / _CAMERA_FILE)
+            self._cameras = self._read_cameras()
         if scene not in self._cameras:
             raise ValueError(
-                f"{self._root / _CAMERA_FILE}: expected a row for scene {scene}, got none"
+                f"{self._storage.where(_CAMERA_FILE)}: expected a row for scene {scene}, got none"
             )
         return self._cameras[scene]
 
@@ -182,6 +184,30 @@ class Hypersim:
             cy_px=float(height / 2 + fy_px * camera[1, 2]),
         )
 
+    def _read_cameras(self) -> Mapping[str, Float64[np.ndarray, "3 3"]]:
+        """Returns M_cam_from_uv of every scene: image plane to camera (x right, y up, z back)."""
+        names = [f"M_cam_from_uv_{row}{column}" for row in range(3) for column in range(3)]
+        cameras = {}
+        for row in self._rows(_CAMERA_FILE, ("scene_name", *names)):
+            try:
+                values = [float(row[name]) for name in names]
+            except ValueError:
+                raise ValueError(
+                    f"{self._storage.where(_CAMERA_FILE)}: expected numbers in M_cam_from_uv of "
+                    f"{row['scene_name']}, got other text"
+                ) from None
+            cameras[row["scene_name"]] = np.array(values).reshape(3, 3)
+        return cameras
+
+    def _rows(self, path: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+        where = self._storage.where(path)
+        text = decode_text(self.read_bytes(path), where=where)
+        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+        missing = [name for name in needed if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{where}: expected a column {missing[0]}, got none of that name")
+        yield from reader
+
 
 def _image_plane(height: int, width: int) -> Float64[np.ndarray, "3 HW"]:
     """Returns (u, v, 1) of the pixel centres: u from -1 left to 1 right, v from 1 top to -1."""
@@ -189,29 +215,3 @@ def _image_plane(height: int, width: int) -> Float64[np.ndarray, "3 HW"]:
     v = 1 - (np.arange(height) + 0.5) * 2 / height
     grid = np.broadcast_arrays(u[None], v[:, None], np.ones(1))
     return np.stack([axis.ravel() for axis in grid])
-
-
-def _read_cameras(path: Path) -> Mapping[str, Float64[np.ndarray, "3 3"]]:
-    """Returns M_cam_from_uv of every scene: image plane to camera space (x right, y up, z back)."""
-    names = [f"M_cam_from_uv_{row}{column}" for row in range(3) for column in range(3)]
-    cameras = {}
-    for row in _rows(path, ("scene_name", *names)):
-        try:
-            values = [float(row[name]) for name in names]
-        except ValueError:
-            raise ValueError(
-                f"{path}: expected numbers in M_cam_from_uv of {row['scene_name']}, got other text"
-            ) from None
-        cameras[row["scene_name"]] = np.array(values).reshape(3, 3)
-    return cameras
-
-
-def _rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected Hypersim's table, got nothing there")
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream, restval="")
-        missing = [name for name in needed if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path}: expected a column {missing[0]}, got none of that name")
-        return list(reader)

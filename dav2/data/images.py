@@ -43,7 +43,7 @@ _DAMAGE = (
 
 
 def decode_image(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, where: str = "image bytes"
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Returns an image file as upright RGB.
 
@@ -55,12 +55,13 @@ def decode_image(
     Args:
         source: The file, or its bytes.
         max_pixels: Largest accepted H x W, checked before anything is decoded.
+        where: Name of the bytes, for messages.
 
     Raises:
         FileNotFoundError: If `source` is a path without a file.
         ValueError: If it is no such image, too large, truncated or damaged.
     """
-    where = "image bytes" if isinstance(source, bytes) else str(source)
+    where = where if isinstance(source, bytes) else str(source)
     if isinstance(source, Path) and not source.is_file():
         raise FileNotFoundError(f"{where}: expected an image file, got nothing there")
     data = source if isinstance(source, bytes) else source.read_bytes()

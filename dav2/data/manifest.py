@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -120,37 +119,31 @@ def read_manifest(path: Path) -> pd.DataFrame:
     return frame
 
 
-def sample_ids(source: str, reader_ids: list[str]) -> list[str]:
-    """Returns names that are unique over all sources and fit a tar: `[A-Za-z0-9_-]`, at most 200.
+def sample_name(source: str, reader_id: str) -> str:
+    """Returns a name of a sample that fits a tar: `[A-Za-z0-9_-]`, at most 200.
 
-    `<source>-<reader's id>` with every other character replaced by an underscore. Names that would
-    meet or be too long end in 8 digits of a hash of the reader's id.
+    `<source>-<reader's id>` with every other character replaced by an underscore; if that is too
+    long, as `marked_name`. Two samples of a source may meet: then both take their marked names.
 
     Args:
         source: Name of the source, `[A-Za-z0-9_]+`: without a hyphen, so that sources cannot meet.
-        reader_ids: Names within the source, each once.
+        reader_id: Name within the source.
 
     Raises:
-        ValueError: If the source's name has other characters, or a reader's id comes twice.
+        ValueError: If the source's name has other characters.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", source):
         raise ValueError(f"source {source!r}: expected a name of letters, digits and underscores")
-    if len(set(reader_ids)) < len(reader_ids):
-        twice = next(name for name, count in Counter(reader_ids).items() if count > 1)
-        raise ValueError(f"source {source}: expected each sample once, got {twice!r} twice")
-    plain = [f"{source}-" + re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in reader_ids]
-    count = Counter(plain)
-    return [
-        name if count[name] == 1 and len(name) <= _ID_LENGTH else _hashed(name, reader_id)
-        for name, reader_id in zip(plain, reader_ids, strict=True)
-    ]
+    name = f"{source}-" + re.sub(r"[^A-Za-z0-9_-]", "_", reader_id)
+    return name if len(name) <= _ID_LENGTH else marked_name(name, reader_id)
+
+
+def marked_name(name: str, reader_id: str) -> str:
+    """Returns a name that ends in 8 digits of a hash of the reader's id."""
+    mark = hashlib.sha256(reader_id.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{name[: _ID_LENGTH - 9]}-{mark}"
 
 
 def extra_files(row_text: str) -> tuple[str, ...]:
     """Returns the paths of a row's `extra` column."""
     return tuple(json.loads(row_text))
-
-
-def _hashed(name: str, reader_id: str) -> str:
-    mark = hashlib.sha256(reader_id.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"{name[: _ID_LENGTH - 9]}-{mark}"

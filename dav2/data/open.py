@@ -3,10 +3,12 @@
 Axes: H height, W width (pixels).
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, assert_never
+from types import MappingProxyType
+from typing import Any, Literal, assert_never
 
 import numpy as np
 import pandas as pd
@@ -14,44 +16,174 @@ from jaxtyping import UInt8
 
 from dav2.data.images import MAX_PIXELS
 from dav2.data.manifest import extra_files
+from dav2.data.reader import NoOptions, Options, reader_options
 from dav2.data.sample import DepthSample, Reader, SampleFiles
+from dav2.data.storage import RememberingStorage, Storage, open_storage
 
-DatasetName = Literal["hypersim", "vkitti2", "diode", "da2k", "folder", "middlebury"]
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+DatasetName = Literal[
+    "hypersim",
+    "vkitti2",
+    "diode",
+    "da2k",
+    "folder",
+    "middlebury",
+    "webdataset",
+    "sa1b",
+    "imagenet21k",
+    "open_images",
+    "google_landmarks",
+    "places365",
+    "objects365",
+    "uri_list",
+    "nyuv2",
+    "eth3d",
+    "sintel",
+    "booster",
+    "predictions",
+    "ddad",
+    "tartanair",
+    "irs",
+    "blendedmvs",
+    "own",
+]
 
 
-def open_dataset(name: DatasetName, root: Path, *, max_pixels: int = MAX_PIXELS) -> Reader:
+def open_dataset(
+    name: DatasetName,
+    root: Path | str | Storage,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    options: Mapping[str, Any] = _NO_OPTIONS,
+) -> Reader:
     """Returns the reader of a dataset.
 
     Args:
         name: Which layout lies under `root`.
-        root: Folder of the dataset as published.
+        root: The dataset as published: a folder, `s3://bucket/prefix`, or opened storage.
         max_pixels: Larger images are refused by their header.
+        options: Choices of this reader, as its class of options names them.
+
+    Raises:
+        ValueError: If an option is unknown or does not fit.
     """
+    storage = open_storage(root)
+
+    def chosen(kind: type[Options]) -> Options:
+        return reader_options(kind, options, where=f"{storage.where()} ({name})")
+
     match name:
         case "hypersim":
-            from dav2.data.hypersim import Hypersim
+            from dav2.data.hypersim import Hypersim, HypersimOptions
 
-            return Hypersim(root, max_pixels=max_pixels)
+            return Hypersim(storage, max_pixels=max_pixels, options=chosen(HypersimOptions))
         case "vkitti2":
             from dav2.data.vkitti2 import VirtualKitti2
 
-            return VirtualKitti2(root, max_pixels=max_pixels)
+            chosen(NoOptions)
+            return VirtualKitti2(storage, max_pixels=max_pixels)
         case "diode":
             from dav2.data.diode import Diode
 
-            return Diode(root, max_pixels=max_pixels)
+            chosen(NoOptions)
+            return Diode(storage, max_pixels=max_pixels)
         case "da2k":
             from dav2.data.da2k import Da2k
 
-            return Da2k(root, max_pixels=max_pixels)
+            chosen(NoOptions)
+            return Da2k(storage, max_pixels=max_pixels)
         case "folder":
             from dav2.data.folder import ImageFolder
 
-            return ImageFolder(root, max_pixels=max_pixels)
+            chosen(NoOptions)
+            return ImageFolder(storage, max_pixels=max_pixels)
         case "middlebury":
             from dav2.data.middlebury import Middlebury
 
-            return Middlebury(root, max_pixels=max_pixels)
+            chosen(NoOptions)
+            return Middlebury(storage, max_pixels=max_pixels)
+        case "webdataset":
+            from dav2.data.webdataset import WebDataset, WebDatasetOptions
+
+            return WebDataset(storage, max_pixels=max_pixels, options=chosen(WebDatasetOptions))
+        case "sa1b":
+            from dav2.data.sa1b import Sa1b
+
+            chosen(NoOptions)
+            return Sa1b(storage, max_pixels=max_pixels)
+        case "imagenet21k":
+            from dav2.data.imagenet21k import ImageNet21k
+
+            chosen(NoOptions)
+            return ImageNet21k(storage, max_pixels=max_pixels)
+        case "open_images":
+            from dav2.data.open_images import OpenImages, OpenImagesOptions
+
+            return OpenImages(storage, max_pixels=max_pixels, options=chosen(OpenImagesOptions))
+        case "google_landmarks":
+            from dav2.data.google_landmarks import GoogleLandmarks
+
+            chosen(NoOptions)
+            return GoogleLandmarks(storage, max_pixels=max_pixels)
+        case "places365":
+            from dav2.data.places365 import Places365
+
+            chosen(NoOptions)
+            return Places365(storage, max_pixels=max_pixels)
+        case "objects365":
+            from dav2.data.objects365 import Objects365
+
+            chosen(NoOptions)
+            return Objects365(storage, max_pixels=max_pixels)
+        case "uri_list":
+            from dav2.data.uri_list import UriList, UriListOptions
+
+            return UriList(storage, max_pixels=max_pixels, options=chosen(UriListOptions))
+        case "nyuv2":
+            from dav2.data.nyuv2 import Nyuv2, Nyuv2Options
+
+            return Nyuv2(storage, max_pixels=max_pixels, options=chosen(Nyuv2Options))
+        case "eth3d":
+            from dav2.data.eth3d import Eth3d
+
+            chosen(NoOptions)
+            return Eth3d(storage, max_pixels=max_pixels)
+        case "sintel":
+            from dav2.data.sintel import Sintel, SintelOptions
+
+            return Sintel(storage, max_pixels=max_pixels, options=chosen(SintelOptions))
+        case "booster":
+            from dav2.data.booster import Booster
+
+            chosen(NoOptions)
+            return Booster(storage, max_pixels=max_pixels)
+        case "predictions":
+            from dav2.data.predictions import Predictions, PredictionsOptions
+
+            return Predictions(storage, max_pixels=max_pixels, options=chosen(PredictionsOptions))
+        case "ddad":
+            from dav2.data.ddad import Ddad
+
+            chosen(NoOptions)
+            return Ddad(storage, max_pixels=max_pixels)
+        case "tartanair":
+            from dav2.data.tartanair import TartanAir, TartanAirOptions
+
+            return TartanAir(storage, max_pixels=max_pixels, options=chosen(TartanAirOptions))
+        case "irs":
+            from dav2.data.irs import Irs, IrsOptions
+
+            return Irs(storage, max_pixels=max_pixels, options=chosen(IrsOptions))
+        case "blendedmvs":
+            from dav2.data.blendedmvs import BlendedMvs, BlendedMvsOptions
+
+            return BlendedMvs(storage, max_pixels=max_pixels, options=chosen(BlendedMvsOptions))
+        case "own":
+            from dav2.data.own import OwnFolder
+            from dav2.data.own_options import OwnOptions
+
+            return OwnFolder(storage, max_pixels=max_pixels, options=chosen(OwnOptions))
         case _:
             assert_never(name)
 
@@ -61,7 +193,29 @@ class SourceLocation:
     """Where a source's files lie and which reader reads them."""
 
     reader: DatasetName
-    root: Path
+    root: Path | str
+    """A folder, or `s3://bucket/prefix`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Choices of the reader."""
+
+    def open(self, *, max_pixels: int = MAX_PIXELS, storage: Storage | None = None) -> Reader:
+        """Returns the source's reader; raises as `open_dataset`.
+
+        Args:
+            max_pixels: Larger images are refused by their header.
+            storage: The root as somebody has opened it.
+        """
+        return open_dataset(
+            self.reader, storage or self.root, max_pixels=max_pixels, options=self.options
+        )
+
+    def where(self) -> str:
+        """Returns the root's full name, as messages of the reader have it."""
+        return open_storage(self.root).where()
+
+
+class ChangedFileError(OSError):
+    """A file is not the one that its manifest describes."""
 
 
 class ManifestReader:
@@ -79,11 +233,15 @@ class ManifestReader:
             )
         pixels = manifest["width"].astype("int64") * manifest["height"].astype("int64")
         max_pixels = int(pixels.max()) if len(manifest) else MAX_PIXELS
-        self._readers = {
-            name: open_dataset(sources[name].reader, sources[name].root, max_pixels=max_pixels)
+        self._storages = {
+            name: RememberingStorage(open_storage(sources[name].root))
             for name in sorted(set(manifest["source"]))
         }
-        columns = ["source", "sample_id", "scene", "image", "depth", "extra"]
+        self._readers = {
+            name: sources[name].open(max_pixels=max_pixels, storage=storage)
+            for name, storage in self._storages.items()
+        }
+        columns = ["source", "sample_id", "scene", "image", "depth", "extra", "image_hash"]
         self._rows = manifest[columns].reset_index(drop=True)
 
     def __len__(self) -> int:
@@ -98,6 +256,22 @@ class ManifestReader:
         """Returns the upright RGB image of one row; raises as its reader does."""
         reader, files, _ = self._row(index)
         return reader.read_image(files)
+
+    def read_ingested(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], bytes]:
+        """Returns one row's image and the bytes of its file, read once.
+
+        Raises:
+            ChangedFileError: If it is not the file that was ingested; else as its reader does.
+        """
+        reader, files, _ = self._row(index)
+        row = self._rows.iloc[index]
+        with self._storages[row["source"]].remembering():
+            data = reader.read_bytes(files.image)
+            if hashlib.sha256(data).hexdigest() != row["image_hash"]:
+                raise ChangedFileError(
+                    f"{files.image}: expected the file that was ingested, got one changed since"
+                )
+            return reader.read_image(files), data
 
     def _row(self, index: int) -> tuple[Reader, SampleFiles, str]:
         row = self._rows.iloc[index]

@@ -3,12 +3,12 @@
 Axes: H height, W width (pixels of the image as stored).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Real, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,10 @@ class DepthSample:
 
 @dataclass(frozen=True, slots=True)
 class SampleFiles:
-    """The files of one sample: POSIX paths relative to the root of its dataset."""
+    """The files of one sample: POSIX paths relative to the root of its dataset.
+
+    A path may name a part of a file that holds many samples (`dav2.data.storage`).
+    """
 
     sample_id: str
     scene: str
@@ -71,8 +74,8 @@ class SampleFiles:
 class Reader(Protocol):
     """Reads one dataset's own layout and does nothing else: no resizing, no scaling of values."""
 
-    def list_samples(self, split: str) -> list[SampleFiles]:
-        """Returns the samples of a split, sorted by id.
+    def list_samples(self, split: str) -> Iterable[SampleFiles]:
+        """Returns the samples of a split: sorted by id, or one after the other if they are many.
 
         Raises:
             FileNotFoundError: If the root or a list that must lie there is missing.
@@ -93,46 +96,6 @@ class Reader(Protocol):
         """Returns the sample's image alone, upright RGB; raises as `read`."""
         ...
 
-
-def check_measured(
-    stored: Real[np.ndarray, "H W"],
-    valid: Bool[np.ndarray, "H W"],
-    sky: Bool[np.ndarray, "H W"] | None,
-    *,
-    where: Path,
-) -> None:
-    """Refuses a depth map in which nothing was measured; one that shows sky alone is let pass.
-
-    Args:
-        stored: What the file holds: depth, distance or disparity.
-        valid: True where measured.
-        sky: True where the source says sky.
-        where: The depth file, for the message.
-
-    Raises:
-        ValueError: If no pixel is measured; says whether all are NaN, zero, or otherwise unusable.
-    """
-    below = np.ones_like(valid) if sky is None else ~sky
-    if not below.any() or (valid & below).any():
-        return
-    if np.isnan(stored[below]).all():
-        got = "NaN alone"
-    elif not stored[below].any():
-        got = "zeros alone"
-    else:
-        got = f"no usable value in {below.sum()} pixels"
-    raise ValueError(f"{where}: expected depth with at least one measured pixel, got {got}")
-
-
-def check_samples(samples: list[SampleFiles], *, where: Path, split: str) -> list[SampleFiles]:
-    """Returns `samples` sorted by id; raises `ValueError` if there are none."""
-    if not samples:
-        raise ValueError(f"{where}: expected samples of split {split!r}, got none")
-    return sorted(samples, key=lambda files: files.sample_id)
-
-
-def check_root(root: Path) -> None:
-    """Raises `FileNotFoundError` if a dataset's root is no folder that can be listed."""
-    if not root.is_dir():
-        got = "a file" if root.exists() else "nothing there"
-        raise FileNotFoundError(f"{root}: expected the folder of a dataset, got {got}")
+    def read_bytes(self, path: str) -> bytes:
+        """Returns the bytes of one of a sample's files, which its hashes are made of."""
+        ...

@@ -4,23 +4,17 @@ Axes: H height, W width (pixels).
 Depth is a 16-bit PNG in centimetres along the optical axis; 65535 (655.35 m) is the sky.
 """
 
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import PurePosixPath
 
 import numpy as np
-from jaxtyping import UInt8
 
-from dav2.data.images import MAX_PIXELS, decode_image
 from dav2.data.png16 import decode_png16
-from dav2.data.sample import (
-    DepthSample,
-    Intrinsics,
-    SampleFiles,
-    check_measured,
-    check_root,
-    check_samples,
-)
+from dav2.data.reader import FileReader, check_measured, check_samples, decode_text
+from dav2.data.sample import DepthSample, Intrinsics, SampleFiles
 
 _SCENES = {"train": ("Scene02", "Scene06", "Scene18", "Scene20"), "val": ("Scene01",)}
+_FRAME = re.compile(r"(?P<scene>[^/]+)/[^/]+/frames/rgb/Camera_[^/]+/rgb_[^/]+\.jpg")
 _SKY = 65535
 _CENTIMETRES = np.float32(100)
 # The dataset's intrinsic.txt, the same for every frame of 375 x 1242 pixels. Its centre, (620.5,
@@ -29,7 +23,7 @@ _PUBLISHED_SIZE = (375, 1242)
 _PUBLISHED_CAMERA = Intrinsics(fx_px=725.0087, fy_px=725.0087, cx_px=621.0, cy_px=187.5)
 
 
-class VirtualKitti2:
+class VirtualKitti2(FileReader):
     """Reads `SceneXX/<variation>/frames/{rgb,depth}/Camera_X/{rgb_,depth_}00000.{jpg,png}`.
 
     A split is `splits/<split>.txt` where the root has one: lines of an image and its depth map, as
@@ -37,41 +31,36 @@ class VirtualKitti2:
     and 20, `val` is Scene01.
     """
 
-    def __init__(self, root: Path, *, max_pixels: int = MAX_PIXELS) -> None:
-        self._root = root
-        self._max_pixels = max_pixels
-
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the frames of a split."""
-        check_root(self._root)
-        listed = self._root / "splits" / f"{split}.txt"
-        if listed.is_file():
-            samples = _listed_samples(listed)
+        self._check_root()
+        listed = f"splits/{split}.txt"
+        samples = []
+        if self._storage.status(listed) is not None:
+            where = self._storage.where(listed)
+            samples = _listed_samples(decode_text(self.read_bytes(listed), where=where), where)
         elif split in _SCENES:
-            samples = [
-                _sample(path.relative_to(self._root).as_posix())
-                for scene in _SCENES[split]
-                for path in self._root.glob(f"{scene}/*/frames/rgb/Camera_*/rgb_*.jpg")
-            ]
+            for file in self._storage.list_files():
+                frame = _FRAME.fullmatch(file.path)
+                if frame and frame["scene"] in _SCENES[split]:
+                    samples.append(_sample(file.path))
         else:
             raise ValueError(
-                f"{self._root}: expected split 'train', 'val' or one listed as {listed.name} in "
-                f"splits/, got {split!r}"
+                f"{self._storage.where()}: expected split 'train', 'val' or one listed as "
+                f"{split}.txt in splits/, got {split!r}"
             )
-        return check_samples(samples, where=self._root, split=split)
+        return check_samples(samples, where=self._storage.where(), split=split)
 
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns one frame; zero centimetres are not valid."""
         image = self.read_image(files)
         assert files.depth is not None
-        path = self._root / files.depth
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected a depth map, got nothing there")
-        stored = decode_png16(path.read_bytes(), size=image.shape[:2], where=str(path))
+        where = self._storage.where(files.depth)
+        stored = decode_png16(self.read_bytes(files.depth), size=image.shape[:2], where=where)
         sky = stored == _SKY
         valid = stored > 0
         depth = np.where(sky, np.float32(np.inf), stored / _CENTIMETRES)
-        check_measured(stored, valid, sky, where=path)
+        check_measured(stored, valid, sky, where=where)
         return DepthSample(
             sample_id=files.sample_id,
             dataset="vkitti2",
@@ -83,20 +72,16 @@ class VirtualKitti2:
             intrinsics=_PUBLISHED_CAMERA if image.shape[:2] == _PUBLISHED_SIZE else None,
         )
 
-    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
-        """Returns the frame's image."""
-        return decode_image(self._root / files.image, max_pixels=self._max_pixels)
 
-
-def _listed_samples(path: Path) -> list[SampleFiles]:
+def _listed_samples(text: str, where: str) -> list[SampleFiles]:
     samples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         names = line.split()
         if not names:
             continue
         if len(names) != 2:
             raise ValueError(
-                f"{path} line {number}: expected an image and a depth map, got {len(names)} names"
+                f"{where} line {number}: expected an image and a depth map, got {len(names)} names"
             )
         samples.append(_sample(names[0], names[1]))
     return samples

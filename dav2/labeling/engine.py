@@ -181,7 +181,7 @@ class _Steps:
 
     def _refused(self, row: int, error: ValueError | OSError) -> RefusedSample:
         entry = self._rows[row]
-        root = self._job.sources[entry["source"]].root
+        root = self._job.sources[entry["source"]].where()
         if isinstance(error, OSError) and error.strerror:
             reason = f"{entry['image']}: expected a readable file, got {error.strerror}"
         else:

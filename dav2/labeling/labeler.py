@@ -9,7 +9,6 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -20,21 +19,17 @@ from PIL import JpegImagePlugin
 from torch import nn
 from torch.nn import functional as F
 
-from dav2.data.files import sha256_of
 from dav2.data.images import encode_jpeg
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.transforms import normalise, prepare_size, resize_image
 from dav2.labeling.codec import CodecName, encode_label
 from dav2.labeling.quality import flip_inconsistency, label_statistics
 
-_COLUMNS = ["sample_id", "source", "image", "depth", "extra", "height", "width", "content_hash"]
+_COLUMNS = ["sample_id", "source", "image", "height", "width"]
+_JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 0x0112
 # Another format under this name, or metadata that Pillow cannot read: encoded anew.
 _NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
-
-
-class ChangedFileError(OSError):
-    """A photograph is not the one that its manifest describes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,6 @@ class Preparer:
     ) -> None:
         self._reader = ManifestReader(manifest, sources)
         self._rows = cast("list[dict[str, Any]]", manifest[_COLUMNS].to_dict("records"))
-        self._sources = sources
         self._options = options
 
     def size_of(self, row: int) -> tuple[int, int]:
@@ -114,20 +108,19 @@ class Preparer:
             OSError: If the file cannot be read.
         """
         entry, options = self._rows[row], self._options
-        self._check_content(entry)
         if self.size_of(row) == (0, 0):
             raise ValueError(
                 f"{entry['image']}: expected sides of 1 px or more and an aspect ratio of at most "
                 f"{options.max_aspect_ratio}, got {entry['height']} x {entry['width']} px"
             )
-        image = self._reader.read_image(row)
+        image, data = self._reader.read_ingested(row)
         height, width = image.shape[:2]
         if (height, width) != (entry["height"], entry["width"]):
             raise ValueError(
                 f"{entry['image']}: expected {entry['height']} x {entry['width']} px as in the "
                 f"manifest, got {height} x {width} px"
             )
-        jpeg, jpeg_size = self._jpeg(entry, image)
+        jpeg, jpeg_size = self._jpeg(data, image)
         short_side_px = min(options.image_short_side_px, height, width)
         return PreparedImage(
             sample_id=entry["sample_id"],
@@ -138,18 +131,8 @@ class Preparer:
             teacher_input=resize_image(image, self.size_of(row)),
         )
 
-    def _check_content(self, entry: Mapping[str, Any]) -> None:
-        """Compares a photograph with its manifest: a label must not stand for other content."""
-        if entry["extra"] != "[]" or not pd.isna(entry["depth"]):
-            return  # the hash covers several files; rendered and published sets do not change
-        digest = sha256_of(self._sources[entry["source"]].root / entry["image"])
-        if hashlib.sha256(digest.encode()).hexdigest() != entry["content_hash"]:
-            raise ChangedFileError(
-                f"{entry['image']}: expected the file that was ingested, got one changed since"
-            )
-
     def _jpeg(
-        self, entry: Mapping[str, Any], image: UInt8[np.ndarray, "H W 3"]
+        self, data: bytes, image: UInt8[np.ndarray, "H W 3"]
     ) -> tuple[bytes, tuple[int, int]]:
         height, width = image.shape[:2]
         limit = self._options.image_short_side_px
@@ -157,10 +140,8 @@ class Preparer:
             factor = limit / min(height, width)
             height, width = (max(1, round(side * factor)) for side in (height, width))
             image = resize_image(image, (height, width))
-        else:
-            path = self._sources[entry["source"]].root / entry["image"]
-            if (data := _upright_jpeg(path, max_bytes=image.size)) is not None:
-                return data, (height, width)
+        elif len(data) <= image.size and _is_upright_jpeg(data):
+            return data, (height, width)
         return encode_jpeg(image, quality=self._options.jpeg_quality), (height, width)
 
 
@@ -271,14 +252,12 @@ def _resize_label(
     return np.asarray(resized[0, 0].numpy())
 
 
-def _upright_jpeg(path: Path, *, max_bytes: int) -> bytes | None:
-    """Returns a file's bytes if they are a JPEG that shows the image as it is decoded."""
-    if path.suffix.lower() not in (".jpg", ".jpeg") or path.stat().st_size > max_bytes:
-        return None
-    data = path.read_bytes()
+def _is_upright_jpeg(data: bytes) -> bool:
+    """Returns whether bytes are a JPEG that shows the image as it is decoded."""
+    if not data.startswith(_JPEG_START):
+        return False
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as header:
-            is_upright = header.getexif().get(_EXIF_ORIENTATION, 1) == 1
-            return data if header.mode == "RGB" and is_upright else None
+            return header.mode == "RGB" and header.getexif().get(_EXIF_ORIENTATION, 1) == 1
     except _NO_PLAIN_JPEG:
-        return None
+        return False

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dav2.data.manifest import read_manifest
-from stages import ingest
+from stages import ingest, ingest_work
 from stages.imports import closure
 from stages.ingest import main
 
@@ -177,7 +177,8 @@ def test_an_interrupted_run_publishes_nothing_and_the_next_one_goes_on(project, 
 def test_small_chunks_give_the_same_rows(project, read, monkeypatch):
     main("photos", OUT)
     whole = read_manifest(OUT / "manifest.parquet")
-    monkeypatch.setattr(ingest, "_CHUNK", 5)
+    monkeypatch.setattr(ingest_work, "_ROWS_AT_ONCE", 5)
+    shutil.rmtree(".work")
 
     main("photos", OUT)
 
@@ -302,7 +303,7 @@ def test_every_kind_of_damage_ends_in_quarantine_with_its_reason(project, read):
     [
         ({"root": "misspelt"}, "misspelt: expected the folder of a dataset, got nothing there"),
         ({"root": "empty"}, "empty: expected samples of split 'all', got none"),
-        ({"split": "train"}, "photos: expected split 'all' of a folder, got 'train'"),
+        ({"split": "train"}, "photos: expected split 'all', got 'train'"),
         ({"workers": 0}, r"params\.yaml: ingest\.num_workers: .* got 0"),
         ({"limit": "'0.1'"}, r"ingest\.max_quarantined_fraction: .* got '0\.1'"),
         ({"name": "other"}, "expected one of the sources other, got 'photos'"),

@@ -95,7 +95,7 @@ def test_wild_is_a_folder_of_photographs_without_labels(project):
     configure()
     main("wild", Path("out"))
     reader = open_dataset("folder", Path("out"))
-    samples = reader.list_samples("all")
+    samples = list(reader.list_samples("all"))
     assert len(samples) == len(list(Path("out").iterdir())) == 4
     assert reader.read(samples[0]).depth is None
 

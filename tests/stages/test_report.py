@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from dav2.data.files import write_json
 from dav2.data.images import encode_jpeg
-from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, sample_ids, write_manifest
+from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, sample_name, write_manifest
 from dav2.data.measurement import measure_sample
 from dav2.data.open import ManifestReader, SourceLocation, open_dataset
 from dav2.data.shards import INDEX_SCHEMA, ShardWriter, write_index
@@ -107,14 +107,13 @@ def ingest(source):
               for files in reader.list_samples(split)]  # fmt: skip
     rows = [
         dict.fromkeys(MANIFEST_SCHEMA.names)
-        | {"sample_id": sample_id, "source": source, "dataset": reader_name, "split": split,
+        | {"sample_id": sample_name(source, files.sample_id), "source": source,
+           "dataset": reader_name, "split": split,
            "domain": SOURCES[source][1],
            "scene": files.scene, "image": files.image, "depth": files.depth,
            "extra": json.dumps(files.extra), "decoder": "0" * 16}
-        | measure_sample(reader, files, root=root)
-        for sample_id, (split, files) in zip(
-            sample_ids(source, [f.sample_id for _, f in listed]), listed, strict=True
-        )
+        | measure_sample(reader, files, where=str(root))
+        for split, files in listed
     ]  # fmt: skip
     folder = Path("data/ingest") / source
     folder.mkdir(parents=True)

@@ -35,7 +35,7 @@ def test_reads_a_source_and_its_splits(written):
 
 
 def test_locations_hold_reader_and_root(written):
-    expected = {"photos": SourceLocation(reader="folder", root=Path("../photos"))}
+    expected = {"photos": SourceLocation(reader="folder", root="../photos")}
     assert locations(written(GOOD)) == expected
 
 

@@ -76,13 +76,13 @@ def test_annotations_of_another_form_are_refused_for_their_image(entries, got, t
 
 
 def test_unreadable_annotations_and_unknown_splits_are_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected DA-2K's annotations, got nothing there"):
+    with pytest.raises(FileNotFoundError, match="annotations.json: expected a file, got nothing"):
         Da2k(tmp_path).list_samples("test")
     with pytest.raises(ValueError, match="expected an object of images"):
         Da2k(write_root(tmp_path, [])).list_samples("test")
     with pytest.raises(ValueError, match="expected samples of split 'test', got none"):
         Da2k(write_root(tmp_path, {})).list_samples("test")
-    with pytest.raises(ValueError, match="expected split 'test' of DA-2K, got 'val'"):
+    with pytest.raises(ValueError, match="expected split 'test', got 'val'"):
         Da2k(tmp_path).list_samples("val")
     (tmp_path / "annotations.json").write_text("{")
     with pytest.raises(ValueError, match="expected JSON, got something else"):

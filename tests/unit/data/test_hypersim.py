@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dav2.data.hypersim import Hypersim
+from dav2.data.hypersim import Hypersim, HypersimOptions
 
 NAN = np.nan
 SPLITS = [
@@ -54,7 +54,7 @@ def write_frame(root: Path, distance, entity=None, frame="ai_001_001/images/scen
 
 
 def read_only_frame(root: Path, **options):
-    reader = Hypersim(root, **options)
+    reader = Hypersim(root, options=HypersimOptions(**options))
     files = {sample.sample_id: sample for sample in reader.list_samples("train")}
     return reader.read(files["ai_001_001/cam_00/0003"])
 
@@ -221,5 +221,5 @@ def test_damaged_tables_are_refused_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected the folder of a dataset"):
         Hypersim(tmp_path / "misspelt").list_samples("train")
     (root / "metadata_images_split_scene_v1.csv").unlink()
-    with pytest.raises(FileNotFoundError, match="expected Hypersim's table, got nothing there"):
+    with pytest.raises(FileNotFoundError, match="csv: expected a file, got nothing there"):
         Hypersim(root).list_samples("train")

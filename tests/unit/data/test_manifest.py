@@ -9,8 +9,9 @@ from dav2.data.manifest import (
     MANIFEST_SCHEMA,
     ManifestWriter,
     extra_files,
+    marked_name,
     read_manifest,
-    sample_ids,
+    sample_name,
     write_manifest,
 )
 
@@ -101,30 +102,26 @@ def test_other_files_are_no_manifests(tmp_path):
 
 
 def test_names_hold_only_what_a_tar_member_may():
-    assert sample_ids("drive", ["Scene01/15-deg-left/Camera_0/00007", "ä.JPG"]) == [
-        "drive-Scene01_15-deg-left_Camera_0_00007",
-        "drive-__JPG",
-    ]
+    name = sample_name("drive", "Scene01/15-deg-left/Camera_0/00007")
+
+    assert name == "drive-Scene01_15-deg-left_Camera_0_00007"
+    assert sample_name("drive", "ä.JPG") == "drive-__JPG"
 
 
-def test_names_that_would_meet_end_in_a_hash_of_their_own():
-    ids = sample_ids("photos", ["a b.jpg", "a_b.jpg", "c.jpg"])
+def test_marked_names_end_in_a_hash_of_their_own():
+    first, second = (marked_name(sample_name("a", name), name) for name in ("a b", "a_b"))
 
-    assert len(set(ids)) == 3
-    assert all(re.fullmatch(r"photos-a_b_jpg-[0-9a-f]{8}", name) for name in ids[:2])
-    assert ids[2] == "photos-c_jpg"
-    assert ids[1] == sample_ids("photos", ["a_b.jpg", "a:b.jpg"])[0]  # whatever it met
+    assert first != second
+    assert all(re.fullmatch(r"a-a_b-[0-9a-f]{8}", name) for name in (first, second))
 
 
 def test_long_names_are_cut_and_stay_apart():
-    first, second = sample_ids("photos", ["x" * 300 + "1", "x" * 300 + "2"])
+    first, second = (sample_name("photos", "x" * 300 + end) for end in "12")
 
     assert len(first) == len(second) == 200
     assert first != second
 
 
-def test_names_that_cannot_be_unique_are_refused():
+def test_a_source_with_another_name_is_refused():
     with pytest.raises(ValueError, match="'my-photos': expected a name of letters, digits"):
-        sample_ids("my-photos", ["a"])
-    with pytest.raises(ValueError, match="source wild: expected each sample once, got 'a' twice"):
-        sample_ids("wild", ["a", "b", "a"])
+        sample_name("my-photos", "a")

@@ -23,7 +23,7 @@ def root(tmp_path):
 
 
 def measure(root, files=FILES):
-    return measure_sample(VirtualKitti2(root), files, root=root)
+    return measure_sample(VirtualKitti2(root), files, where=str(root))
 
 
 def test_a_good_sample_is_measured_whole(root):
@@ -90,6 +90,6 @@ def test_a_disk_that_fails_is_named_with_the_file(root):
         def read(self, files):
             raise OSError(5, "Input/output error", str(root / RGB))
 
-    row = measure_sample(Failing(root), FILES, root=root)
+    row = measure_sample(Failing(root), FILES, where=str(root))
 
     assert row["reason"] == f"{RGB}: expected a readable file, got Input/output error"

@@ -25,7 +25,7 @@ def test_every_reader_tells_of_a_missing_root(name):
     split = {"da2k": "test", "folder": "all", "middlebury": "all"}.get(name, "val")
 
     with pytest.raises(FileNotFoundError, match="nowhere: expected the folder of a dataset"):
-        open_dataset(name, MISSING).list_samples(split)
+        list(open_dataset(name, MISSING).list_samples(split))
 
 
 def picture(path, size):
@@ -49,6 +49,7 @@ def two_sources(tmp_path):
             "image": "a.png",
             "depth": None,
             "extra": "[]",
+            "image_hash": "",
             "width": 3,
             "height": 2,
         },
@@ -59,6 +60,7 @@ def two_sources(tmp_path):
             "image": "Scene01/clone/frames/rgb/Camera_0/rgb_00001.jpg",
             "depth": "Scene01/clone/frames/depth/Camera_0/depth_00001.png",
             "extra": "[]",
+            "image_hash": "",
             "width": 5,
             "height": 4,
         },

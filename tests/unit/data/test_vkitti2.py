@@ -126,5 +126,5 @@ def test_a_missing_depth_map_names_its_file(tmp_path):
     (tmp_path / "Scene01/fog/frames/depth/Camera_0/depth_00007.png").unlink()
     reader = VirtualKitti2(tmp_path)
 
-    with pytest.raises(FileNotFoundError, match=r"depth_00007\.png: expected a depth map"):
+    with pytest.raises(FileNotFoundError, match=r"depth_00007\.png: expected a file"):
         reader.read(reader.list_samples("val")[0])

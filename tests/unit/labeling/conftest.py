@@ -31,9 +31,12 @@ OPTIONS = LabelingOptions(
 SHAPES = ((28, 42), (42, 28), (33, 50), (70, 56))
 
 
-def content_hash(path):
+def hashes(path):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return hashlib.sha256(digest.encode()).hexdigest()
+    return {
+        "image_hash": digest,
+        "content_hash": hashlib.sha256(digest.encode()).hexdigest(),
+    }
 
 
 class Teacher(nn.Module):
@@ -87,7 +90,7 @@ class Photographs:
                     "extra": "[]",
                     "height": height,
                     "width": width,
-                    "content_hash": content_hash(path),
+                    **hashes(path),
                     "decoder": "d" * 16,
                 }
             )

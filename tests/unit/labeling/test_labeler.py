@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from dav2.data.images import decode_image
-from dav2.labeling.labeler import ChangedFileError, Preparer
+from dav2.data.open import ChangedFileError
+from dav2.labeling.labeler import Preparer
 
 
 def prepared(photographs, tmp_path, save, *, height=20, width=30, **options):
@@ -88,7 +89,7 @@ def test_a_file_changed_since_ingest_is_refused_before_it_is_decoded(photographs
         preparer.prepare(0)
 
 
-def test_samples_with_depth_are_not_compared_by_the_hash_of_their_image(photographs, tmp_path):
+def test_an_image_is_compared_by_its_own_hash_whatever_else_a_sample_has(photographs, tmp_path):
     photographs.add("wild", 1)
     manifest = photographs.manifest()
     manifest[["depth", "content_hash"]] = "depth.png", "0" * 64

@@ -1,0 +1,338 @@
+"""Where a dataset's files lie: a local folder or an S3 bucket; members of tars are read in place.
+
+A path is POSIX and relative to the root. `<file>#<part>` names a part of a file that holds many
+samples; of an uncompressed tar the part is `<first byte>+<bytes>#<member>`, so that a member is
+one ranged read and needs no index. Of other containers (HDF5, LMDB, videos) the reader knows.
+"""
+
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, runtime_checkable
+
+MAX_BYTES = 1 << 30
+"""Larger files are not read into memory by default."""
+
+_PART = re.compile(
+    r"(?P<file>.+?\.(?:tar|mat|mdb|mov|mp4|h5|hdf5|parquet))#(?P<part>.+)", re.DOTALL
+)
+_SPAN = re.compile(r"(\d{1,18})\+(\d{1,18})#.+", re.DOTALL)
+_S3_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 30}
+_S3_BLOCK_BYTES = 4 << 20
+# One attempt of botocore at each of s3fs's: the latter also repeats bodies that were cut short.
+_S3_ATTEMPTS = {"retries": {"max_attempts": 1, "mode": "standard"}}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as its store tells it, without reading it."""
+
+    path: str
+    """POSIX, relative to the root."""
+    bytes: int
+    version: str
+    """Changes whenever the content does: an ETag, or nanoseconds of modification."""
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """The files below one root."""
+
+    def where(self, path: str = "") -> str:
+        """Returns the full name of a file, for messages."""
+        ...
+
+    def list_files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yields every file below a folder, one after the other, in whatever order.
+
+        Raises:
+            FileNotFoundError: If there is no such folder, or nothing in it.
+        """
+        ...
+
+    def status(self, path: str) -> StoredFile | None:
+        """Returns a file, for a part the file that holds it; None if there is none."""
+        ...
+
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Returns a file's bytes, or those of a member of a tar.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is larger than `max_bytes`, or a tar ends before the member does.
+            OSError: If it cannot be read, after retries where the store is remote.
+        """
+        ...
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Returns a file to read from at any position; raises as `read`."""
+        ...
+
+    def local_path(self, path: str) -> Path:
+        """Returns where a file lies on this machine, for formats that are mapped into memory.
+
+        Raises:
+            ValueError: If the store is remote.
+        """
+        ...
+
+
+def open_storage(root: "Path | str | Storage") -> Storage:
+    """Returns the files below a root: a folder, or `s3://bucket/prefix`; storage as it is.
+
+    Nothing is opened yet. S3 takes credentials, region and endpoint where every AWS tool does
+    (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, `AWS_ENDPOINT_URL`, ...).
+    """
+    if not isinstance(root, Path | str):
+        return root
+    if isinstance(root, str) and root.startswith("s3://"):
+        return S3Storage(root)
+    return LocalStorage(Path(root))
+
+
+def split_part(path: str) -> tuple[str, str | None]:
+    """Returns the file of a path and the part of it that the path names, None for all of it."""
+    match = _PART.fullmatch(path)
+    return (match["file"], match["part"]) if match else (path, None)
+
+
+def member_path(archive: str, *, first_byte: int, num_bytes: int, name: str) -> str:
+    """Returns the path of a tar's member."""
+    return f"{archive}#{first_byte}+{num_bytes}#{name}"
+
+
+class LocalStorage:
+    """The files below a folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def where(self, path: str = "") -> str:
+        """Returns the full name of a file, for messages."""
+        return str(self._root / path)
+
+    def list_files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yields every file, folder by folder in sorted order.
+
+        Links to files are followed, links to folders are not.
+        """
+        top = self._below(folder)
+        if not top.is_dir():
+            got = "a file" if top.exists() else "nothing there"
+            raise FileNotFoundError(f"{top}: expected the folder of a dataset, got {got}")
+        waiting = [folder.strip("/")]
+        while waiting:
+            inside = waiting.pop()
+            with os.scandir(self._root / inside) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            below = []
+            for entry in entries:
+                path = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(path)
+                elif entry.is_file():
+                    status = entry.stat()
+                    yield StoredFile(path, status.st_size, str(status.st_mtime_ns))
+            waiting.extend(reversed(below))
+
+    def status(self, path: str) -> StoredFile | None:
+        """Returns a file, for a part the file that holds it; None if there is none."""
+        file, _ = split_part(path)
+        try:
+            found = self._below(file).stat()
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return StoredFile(file, found.st_size, str(found.st_mtime_ns))
+
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Returns a file's bytes, or those of a member of a tar."""
+        file, part = split_part(path)
+        with self.open(file) as stream:
+            first, count = _span(part, os.fstat(stream.fileno()).st_size, where=self.where(path))
+            _check_bytes(count, max_bytes, where=self.where(path))
+            stream.seek(first)
+            return _whole(stream.read(count), count, where=self.where(path))
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Returns a file to read from at any position."""
+        full = self._below(path)
+        if not full.is_file():
+            raise FileNotFoundError(f"{full}: expected a file, got nothing there")
+        return full.open("rb")
+
+    def local_path(self, path: str) -> Path:
+        """Returns where a file lies on this machine."""
+        return self._below(path)
+
+    def _below(self, path: str) -> Path:
+        # Paths come from tables and manifests too: none may name a file elsewhere.
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError(f"{self._root}: expected paths below the root, got {path!r}")
+        return self._root / path
+
+
+class S3Storage:
+    """The files below a prefix of a bucket, through s3fs, which repeats what fails for a while."""
+
+    def __init__(self, root: str) -> None:
+        self._bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._opened: Any = None
+
+    def where(self, path: str = "") -> str:
+        """Returns the full name of a file, for messages."""
+        return f"s3://{self._key(path)}".removesuffix("/")
+
+    def list_files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yields every file, page by page in the order of the keys; memory holds one page."""
+        inside = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        request = {"Bucket": self._bucket, "Prefix": f"{self._prefix}{inside}"}
+        found = False
+        while request:
+            page = self._store().call_s3("list_objects_v2", **request)
+            for entry in page.get("Contents", []):
+                if not entry["Key"].endswith("/"):
+                    path = entry["Key"].removeprefix(self._prefix)
+                    yield StoredFile(path, entry["Size"], entry["ETag"].strip('"'))
+                    found = True
+            more = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+            request = {**request, "ContinuationToken": more} if more else {}
+        if not found:
+            raise FileNotFoundError(
+                f"{self.where(folder)}: expected the folder of a dataset, got nothing there"
+            )
+
+    def status(self, path: str) -> StoredFile | None:
+        """Returns a file, for a part the file that holds it; None if there is none."""
+        file, _ = split_part(path)
+        try:
+            found = self._store().info(self._key(file), refresh=True)
+        except FileNotFoundError:
+            return None
+        if found["type"] != "file":
+            return None
+        return StoredFile(file, found["size"], found["ETag"].strip('"'))
+
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Returns a file's bytes, or those of a member of a tar."""
+        file, part = split_part(path)
+        size = self._status_of(file).bytes
+        first, count = _span(part, size, where=self.where(path))
+        _check_bytes(count, max_bytes, where=self.where(path))
+        if not count:
+            return b""  # a range of no bytes cannot be asked for
+        data: bytes = self._store().cat_file(self._key(file), start=first, end=first + count)
+        return _whole(data, count, where=self.where(path))
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Returns a file to read from at any position."""
+        self._status_of(path)
+        opened: AbstractContextManager[IO[bytes]] = self._store().open(
+            self._key(path), "rb", block_size=_S3_BLOCK_BYTES, cache_type="readahead"
+        )
+        return opened
+
+    def local_path(self, path: str) -> Path:
+        """Raises `ValueError`: nothing lies on this machine."""
+        raise ValueError(
+            f"{self.where(path)}: expected a local folder, as this format is mapped into memory, "
+            "got a bucket; copy it to a disk"
+        )
+
+    def _status_of(self, path: str) -> StoredFile:
+        found = self.status(path)
+        if found is None:
+            raise FileNotFoundError(f"{self.where(path)}: expected a file, got nothing there")
+        return found
+
+    def _key(self, path: str) -> str:
+        return f"{self._bucket}/{self._prefix}{path}"
+
+    def _store(self) -> Any:
+        if self._opened is None:
+            import s3fs
+
+            self._opened = s3fs.S3FileSystem(
+                config_kwargs={**_S3_TIMEOUTS_S, **_S3_ATTEMPTS}, use_listings_cache=False
+            )
+        return self._opened
+
+
+class RememberingStorage:
+    """Reads a file once while told to remember, for what is both hashed and decoded."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._memory = threading.local()
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Keeps what this thread reads until the block ends."""
+        self._memory.files = {}
+        try:
+            yield
+        finally:
+            self._memory.files = None
+
+    def where(self, path: str = "") -> str:
+        """Returns the full name of a file, for messages."""
+        return self._storage.where(path)
+
+    def list_files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yields every file below a folder."""
+        return self._storage.list_files(folder)
+
+    def status(self, path: str) -> StoredFile | None:
+        """Returns a file, for a part the file that holds it; None if there is none."""
+        return self._storage.status(path)
+
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Returns a file's bytes, or those of a member of a tar."""
+        remembered: dict[str, bytes] | None = getattr(self._memory, "files", None)
+        if remembered is None:
+            return self._storage.read(path, max_bytes=max_bytes)
+        if path not in remembered:
+            remembered[path] = self._storage.read(path, max_bytes=max_bytes)
+        return remembered[path]
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Returns a file to read from at any position."""
+        return self._storage.open(path)
+
+    def local_path(self, path: str) -> Path:
+        """Returns where a file lies on this machine."""
+        return self._storage.local_path(path)
+
+
+def _span(part: str | None, size: int, *, where: str) -> tuple[int, int]:
+    """Returns first byte and number of bytes of a part within a file of `size` bytes."""
+    if part is None:
+        return 0, size
+    match = _SPAN.fullmatch(part)
+    if match is None:
+        raise ValueError(f"{where}: expected a part as <first byte>+<bytes>#<member>, got {part!r}")
+    first, count = int(match[1]), int(match[2])
+    if first + count > size:
+        raise ValueError(
+            f"{where}: expected a member that ends within the archive of {size} bytes, "
+            f"got {first + count}"
+        )
+    return first, count
+
+
+def _check_bytes(count: int, max_bytes: int, *, where: str) -> None:
+    if count > max_bytes:
+        raise ValueError(f"{where}: expected a file of at most {max_bytes} bytes, got {count}")
+
+
+def _whole(data: bytes, count: int, *, where: str) -> bytes:
+    if len(data) < count:
+        raise ValueError(f"{where}: expected {count} bytes, got {len(data)} before the end")
+    return data

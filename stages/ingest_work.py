@@ -1,0 +1,209 @@
+"""What ingest knows of a source while it runs: in SQLite, so that memory stays bounded.
+
+The listing and the samples of a run lie in temporary tables; what was measured of a sample is kept
+between runs, by the listing (path, size, version) of its files.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from dav2.data.manifest import marked_name, sample_name
+from dav2.data.sample import SampleFiles
+from dav2.data.storage import MAX_BYTES, Storage, StoredFile, split_part
+
+_ROWS_AT_ONCE = 4096
+_COMMIT_EVERY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One sample of a run."""
+
+    sample_id: str
+    split: str
+    files: SampleFiles
+    key: str
+    """Names the sample's files with their sizes and versions."""
+
+
+class IngestWork:
+    """The listing and the samples of one run, and the measured rows of all; closed at the end."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the database of a source's work, creating it if there is none."""
+        self._database = sqlite3.connect(path, timeout=60)
+        run = self._database.execute
+        run("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row TEXT)")
+        # Of this run alone: SQLite keeps them in a file without a name, so nothing is left of them.
+        run("CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, bytes INT, version TEXT)")
+        run(
+            "CREATE TEMP TABLE jobs (sample_id TEXT, reader_id TEXT PRIMARY KEY, split TEXT, "
+            "files TEXT, key TEXT)"
+        )
+        run("CREATE TEMP TABLE unread (key TEXT PRIMARY KEY, row TEXT)")
+        self._waiting = 0
+
+    def list_files(self, files: Iterable[StoredFile]) -> None:
+        """Takes the listing of the source."""
+        rows = ((file.path, file.bytes, file.version) for file in files)
+        self._database.executemany("INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?)", rows)
+
+    def listed(self, folder: str) -> Iterator[StoredFile]:
+        """Yields the listed files below a folder, by path."""
+        top = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        last = top
+        query = (
+            "SELECT path, bytes, version FROM temp.listing WHERE path > ? ORDER BY path LIMIT ?"
+        )
+        while True:  # no cursor stays open while jobs are added
+            found = self._database.execute(query, (last, _ROWS_AT_ONCE)).fetchall()
+            for path, size, version in found:
+                if not path.startswith(top):
+                    return
+                yield StoredFile(path, size, version)
+            if not found:
+                return
+            last = found[-1][0]
+
+    def file(self, path: str) -> StoredFile | None:
+        """Returns a listed file, for a part the file that holds it; None if it is not listed."""
+        name, _ = split_part(path)
+        query = "SELECT path, bytes, version FROM temp.listing WHERE path = ?"
+        found = self._database.execute(query, (name,)).fetchone()
+        return StoredFile(*found) if found else None
+
+    def add_samples(self, source: str, split: str, samples: Iterable[SampleFiles]) -> None:
+        """Takes the samples of a split.
+
+        Raises:
+            ValueError: If the source's name does not fit, or a sample comes twice.
+        """
+        for files in samples:
+            name = sample_name(source, files.sample_id)
+            text = json.dumps(asdict(files), ensure_ascii=False, sort_keys=True)
+            row = (name, files.sample_id, split, text, self._key(files, text))
+            try:
+                self._database.execute("INSERT INTO temp.jobs VALUES (?, ?, ?, ?, ?)", row)
+            except sqlite3.IntegrityError:
+                raise ValueError(
+                    f"source {source}: expected each sample once, got {files.sample_id!r} twice"
+                ) from None
+
+    def name_samples(self) -> int:
+        """Gives samples whose names meet names of their own; returns how many samples there are."""
+        run = self._database.execute
+        run("CREATE INDEX temp.by_id ON jobs (sample_id)")
+        met = run(
+            "SELECT sample_id, reader_id FROM temp.jobs WHERE sample_id IN "
+            "(SELECT sample_id FROM temp.jobs GROUP BY sample_id HAVING COUNT(*) > 1)"
+        ).fetchall()
+        for name, reader_id in met:
+            values = (marked_name(name, reader_id), reader_id)
+            run("UPDATE temp.jobs SET sample_id = ? WHERE reader_id = ?", values)
+        run(
+            "CREATE TEMP TABLE missing AS SELECT key FROM temp.jobs LEFT JOIN rows USING (key) "
+            "WHERE row IS NULL ORDER BY sample_id"
+        )
+        count: int = run("SELECT COUNT(*) FROM temp.jobs").fetchone()[0]
+        return count
+
+    def missing(self) -> Iterator[Job]:
+        """Yields the samples that were not measured yet, by id."""
+        query = (
+            "SELECT missing.rowid, sample_id, split, files, key FROM temp.missing "
+            "JOIN temp.jobs USING (key) WHERE missing.rowid > ? ORDER BY missing.rowid LIMIT ?"
+        )
+        last = 0
+        while found := self._database.execute(query, (last, _ROWS_AT_ONCE)).fetchall():
+            yield from (_job(row[1:]) for row in found)
+            last = found[-1][0]
+
+    def count_missing(self) -> int:
+        """Returns how many samples were not measured yet."""
+        count: int = self._database.execute("SELECT COUNT(*) FROM temp.missing").fetchone()[0]
+        return count
+
+    def keep(self, job: Job, row: Mapping[str, Any]) -> None:
+        """Keeps what was measured; of a sample whose files could not be read for this run only."""
+        table = "rows" if row["content_hash"] is not None else "temp.unread"
+        values = (job.key, json.dumps(row, ensure_ascii=False))
+        self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", values)
+        self._waiting += 1
+        if self._waiting >= _COMMIT_EVERY:
+            self._database.commit()
+            self._waiting = 0
+
+    def measured(self) -> Iterator[list[tuple[Job, dict[str, Any]]]]:
+        """Yields all samples with what was measured of them, by id, some thousand at a time."""
+        self._database.commit()
+        rows = self._database.execute(
+            "SELECT sample_id, split, files, key, COALESCE(rows.row, unread.row) FROM temp.jobs "
+            "LEFT JOIN rows USING (key) LEFT JOIN temp.unread USING (key) ORDER BY sample_id"
+        )
+        while found := list(islice(rows, _ROWS_AT_ONCE)):
+            yield [(_job(row[:4]), json.loads(row[4])) for row in found]
+
+    def close(self) -> None:
+        """Commits what was measured."""
+        self._database.commit()
+        self._database.close()
+
+    def _key(self, files: SampleFiles, text: str) -> str:
+        found = [
+            self.file(path)
+            for path in (files.image, *([files.depth] if files.depth else []), *files.extra)
+        ]
+        versions = [[file.bytes, file.version] if file else None for file in found]
+        return hashlib.sha256(json.dumps([text, versions]).encode()).hexdigest()
+
+
+class ListedStorage:
+    """Storage that answers from a listing what is there: readers list without asking the store."""
+
+    def __init__(self, storage: Storage, work: IngestWork) -> None:
+        self._storage = storage
+        self._work = work
+
+    def where(self, path: str = "") -> str:
+        """Returns the full name of a file, for messages."""
+        return self._storage.where(path)
+
+    def list_files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yields the listed files below a folder."""
+        found = False
+        for file in self._work.listed(folder):
+            found = True
+            yield file
+        if folder and not found:
+            raise FileNotFoundError(
+                f"{self.where(folder)}: expected the folder of a dataset, got nothing there"
+            )
+
+    def status(self, path: str) -> StoredFile | None:
+        """Returns a listed file, for a part the file that holds it."""
+        return self._work.file(path)
+
+    def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Returns a file's bytes, or those of a member of a tar."""
+        return self._storage.read(path, max_bytes=max_bytes)
+
+    def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
+        """Returns a file to read from at any position."""
+        return self._storage.open(path)
+
+    def local_path(self, path: str) -> Path:
+        """Returns where a file lies on this machine."""
+        return self._storage.local_path(path)
+
+
+def _job(row: tuple[str, str, str, str]) -> Job:
+    sample_id, split, text, key = row
+    content = json.loads(text)
+    return Job(sample_id, split, SampleFiles(**{**content, "extra": tuple(content["extra"])}), key)
