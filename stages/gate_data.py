@@ -2,64 +2,31 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from dav2.data.duplicates import Hashes, nearest, parse_hashes
 from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest, write_manifest
+from stages.gate_data_checks import (
+    GateDataParams,
+    SourceTable,
+    count_check,
+    depth_checks,
+    image_checks,
+    role_checks,
+    source_checks,
+)
 from stages.gates import Check, record, validate
-from stages.params import Params, load
+from stages.params import load
 from stages.program import run
 from stages.sources import ROLES, Role, SourceParams, load_sources
 from stages.tracking import recorded
 from stages.withdrawn import remove_withdrawn
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
 _TRAINING: tuple[Role, ...] = ("labelled", "unlabelled", "metric_indoor", "metric_outdoor")
-
-
-class DepthLimits(Params):
-    """Metres between which a domain's depth lies."""
-
-    min_m: PositiveFloat
-    """Of the 1st percentile of an image's measured depth without sky."""
-    max_m: PositiveFloat
-    """Of the 99th percentile."""
-
-
-class CountLimits(Params):
-    """Fewest samples of a role."""
-
-    total: NonNegativeInt
-    """Over all splits; 0 allows a role without samples."""
-    splits: dict[str, PositiveInt]
-    """For single splits."""
-
-
-class GateDataParams(Params):
-    """What data must be like before anything is trained on it."""
-
-    min_samples: dict[Role, CountLimits]
-    min_side_px: PositiveInt
-    """Of the shorter side of an image."""
-    brightness: tuple[Fraction, Fraction]
-    """Of the mean luma, 0 black to 1 white."""
-    min_contrast: Annotated[float, Field(ge=0)]
-    """Of the standard deviation of luma."""
-    min_valid_fraction: Fraction
-    """Share of a depth map's pixels that must be measured."""
-    depth: dict[Literal["indoor", "outdoor", "mixed"], DepthLimits]
-    mostly: Annotated[float, Field(gt=0, le=1)]
-    """Share of a role's samples that must keep each limit on size, brightness and depth."""
-    max_quarantined_fraction: Fraction
-    """Share of a source's samples in quarantine above which the gate warns."""
-    shared_scenes: Literal["critical", "warning"]
-    """What a scene both in a training and in a held-out split means."""
 
 
 def main(ingest: Path, synthetic: Path, gated: Path, verdicts: Path, labelled: Path) -> None:
@@ -140,19 +107,20 @@ def gather(
     checks: list[Check] = []
     for role, rows in roles.items():
         tables[role] = _with_leaks(role, rows, training)
-        checks += _row_checks(params, role)
+        checks += role_checks(params, role)
         if names := [name for name, source in sources.items() if role in source.roles]:
             tables[f"{role} sources"] = _source_table(names, rows, quarantined)
-            checks += _source_checks(params, role)
+            checks += source_checks(params, role)
         for split, fewest in params.min_samples[role].splits.items():
             tables[f"{role} {split}"] = tables[role][rows["split"] == split]
-            checks.append(_count_check(role, f"{role} {split}", fewest, f"of split {split} "))
-        for domain, limits in params.depth.items() if role != "unlabelled" else ():
-            inside = [name for name, source in sources.items() if source.domain == domain]
-            chosen = rows["source"].isin(inside)
-            if chosen.any():
-                tables[f"{role} {domain}"] = tables[role][chosen]
-                checks += _depth_checks(params, role, domain, limits)
+            checks.append(count_check(role, f"{role} {split}", fewest, f"of split {split} "))
+        for name in names:
+            inside = rows[rows["source"] == name]
+            has_depth = bool(inside["depth"].notna().any())
+            table = SourceTable(f"{role} of {name}", role, name, sources[name].domain, has_depth)
+            tables[table.name] = _with_facts(inside)
+            checks += image_checks(params, table)
+            checks += depth_checks(params, table) if has_depth else ()
     return roles, tables, checks
 
 
@@ -188,104 +156,49 @@ def _with_leaks(role: Role, rows: pd.DataFrame, training: pd.DataFrame) -> pd.Da
     seen = training if judged else rows[rows["split"] == "train"]
     held_out = pd.Series(judged, rows.index) | (rows["split"] != "train")
     return rows.assign(
-        short_side_px=rows[["width", "height"]].min(axis=1),
+        looks_like_another=_looks_like_another(rows),
         image_in_training=held_out & rows["image_hash"].isin(seen["image_hash"]),
+        look_in_training=held_out & _looks_like(rows, seen),
         scene_in_training=held_out & _scenes(rows).isin(_scenes(seen)),
     )
 
 
-def _row_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
-    import great_expectations.expectations as gxe
-
-    in_set, unique = gxe.ExpectColumnValuesToBeInSet, gxe.ExpectColumnValuesToBeUnique
-    yield _count_check(role, role, params.min_samples[role].total, "")
-    for says, expectation in (
-        (
-            "Every sample has an id of its own.",
-            unique(column="sample_id", severity="critical"),
-        ),
-        (
-            "No two samples hold the same bytes.",
-            unique(column="content_hash", severity="warning"),
-        ),
-        (
-            "No sample held out for judging holds the image bytes of a training sample.",
-            in_set(column="image_in_training", value_set=[False], severity="critical"),
-        ),
-        (
-            "No scene held out for judging is trained on.",
-            in_set(column="scene_in_training", value_set=[False], severity=params.shared_scenes),
-        ),
-    ):
-        yield Check(says, role, expectation, verdict=role)
-    lower, upper = params.brightness
-    for says, column, least, most, severity in (
-        ("Images are large (shorter side).", "short_side_px", params.min_side_px, None, "critical"),
-        ("Images are neither black nor white.", "brightness", lower, upper, "warning"),
-        ("Images show something.", "contrast", params.min_contrast, None, "warning"),
-    ):
-        expectation = gxe.ExpectColumnValuesToBeBetween(
-            column=column, min_value=least, max_value=most, mostly=params.mostly, severity=severity
-        )
-        yield Check(says, role, expectation, verdict=role)
-
-
-def _depth_checks(
-    params: GateDataParams, role: Role, domain: str, limits: DepthLimits
-) -> Iterator[Check]:
-    import great_expectations.expectations as gxe
-
-    between, in_set = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToBeInSet
-    rule: dict[str, Any] = {"mostly": params.mostly, "severity": "critical"}
-    for says, expectation in (
-        (
-            f"Most pixels of {domain} depth maps are measured.",
-            between(column="valid_fraction", min_value=params.min_valid_fraction, **rule),
-        ),
-        (
-            f"No {domain} depth map is flat.",
-            in_set(column="depth_constant", value_set=[False], **rule),
-        ),
-        (
-            f"Near {domain} depth is in metres (1st percentile).",
-            between(column="depth_p01_m", min_value=limits.min_m, **rule),
-        ),
-        (
-            f"Far {domain} depth is in metres (99th percentile).",
-            between(column="depth_p99_m", max_value=limits.max_m, **rule),
-        ),
-    ):
-        yield Check(says, f"{role} {domain}", expectation, verdict=role)
-
-
-def _source_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
-    import great_expectations.expectations as gxe
-
-    table = f"{role} sources"
-    yield Check(
-        "Every source named for the role gives samples.",
-        table,
-        gxe.ExpectColumnValuesToBeBetween(column="samples", min_value=1, severity="critical"),
-        verdict=role,
+def _looks_like(rows: pd.DataFrame, others: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns which images look like one of another scene; rows without a hash look like none."""
+    compared = pd.concat([rows, others]).dropna(subset="perceptual_hash")
+    groups, _ = pd.factorize(_scenes(compared))
+    values = parse_hashes(compared["perceptual_hash"].tolist())
+    count = int(rows["perceptual_hash"].notna().sum())
+    _, place = nearest(
+        Hashes(values[:count], groups[:count]), Hashes(values[count:], groups[count:])
     )
-    yield Check(
-        "Few samples of each source are in quarantine.",
-        table,
-        gxe.ExpectColumnValuesToBeBetween(
-            column="quarantined_fraction",
-            max_value=params.max_quarantined_fraction,
-            severity="warning",
-        ),
-        verdict=role,
-    )
+    alike = pd.Series(False, rows.index)
+    alike[compared.index[:count][place >= 0]] = True
+    return alike
 
 
-def _count_check(role: Role, table: str, fewest: int, which: str) -> Check:
-    import great_expectations.expectations as gxe
+def _looks_like_another(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Returns which images look like another of their source: with depth, of another scene."""
+    alike = pd.Series(False, rows.index)
+    for _, found in rows.dropna(subset="perceptual_hash").groupby("source"):
+        scenes = found["scene"] if found["depth"].notna().any() else found["sample_id"]
+        groups, _ = pd.factorize(scenes)
+        hashes = Hashes(parse_hashes(found["perceptual_hash"].tolist()), groups)
+        alike[found.index[nearest(hashes, hashes)[1] >= 0]] = True
+    return alike
 
-    expectation = gxe.ExpectTableRowCountToBeBetween(min_value=fewest, severity="critical")
-    return Check(
-        f"There are enough samples {which}for this role.", table, expectation, verdict=role
+
+def _with_facts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns one source's rows with what its checks compare; null where it cannot be told."""
+    sizes = rows["width"].astype("string") + " x " + rows["height"].astype("string")
+    agreement, moved = rows["edge_agreement"], rows["edge_agreement_moved"]
+    return rows.assign(
+        short_side_px=rows[["width", "height"]].min(axis=1),
+        has_common_size=sizes == (sizes.mode().iloc[0] if len(sizes) else ""),
+        aligned=(agreement >= moved).astype(object).where(agreement.notna(), None),
+        shows_sky=(rows["sky_fraction"] > 0)
+        .astype(object)
+        .where(rows["sky_fraction"].notna(), None),
     )
 
 

@@ -5,6 +5,7 @@ Axes: H height, W width (pixels, upright).
 
 import struct
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused by default: a decompression bomb of 630 kB decodes to 324 MP."""
 
 _ORIENTATION_TAG = 0x0112
+_EXIF_IFD = 0x8769
+_FOCAL_35MM_TAG = 0xA405
 # EXIF 2.32, table 6: what turns the stored picture upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,8 +45,52 @@ _DAMAGE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What an image file says of itself."""
+
+    format: str
+    """JPEG, PNG or WEBP."""
+    mode: str
+    """Channels as stored, by Pillow's names: RGB, L (grey), CMYK, RGBA, P (palette), I;16, ..."""
+    height: int
+    """Of the upright image, pixels."""
+    width: int
+    orientation: int
+    """EXIF's, 1 to 8; 1 where there is none or a damaged one."""
+    focal_35mm: float | None
+    """EXIF's focal length for a frame of 36 x 24 mm, in millimetres; None where it is not told."""
+
+
+def read_header(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, where: str = "image bytes"
+) -> ImageHeader:
+    """Returns what an image file says of itself, without decoding it; raises as `decode_image`."""
+    picture = _open(data, where, max_pixels)
+    try:
+        tags = picture.getexif()
+        orientation = tags.get(_ORIENTATION_TAG, 1)
+        focal = tags.get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG)
+    except _DAMAGE:
+        orientation, focal = 1, None
+    turned = orientation in _UPRIGHT
+    width, height = picture.size if not turned or orientation < 5 else picture.size[::-1]
+    return ImageHeader(
+        format=str(picture.format),
+        mode=picture.mode,
+        height=height,
+        width=width,
+        orientation=orientation if turned else 1,
+        focal_35mm=float(focal) if isinstance(focal, int | float) and 0 < focal < 1e4 else None,
+    )
+
+
 def decode_image(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, where: str = "image bytes"
+    source: Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    where: str = "image bytes",
+    at_least_px: int | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Returns an image file as upright RGB.
 
@@ -56,6 +103,8 @@ def decode_image(
         source: The file, or its bytes.
         max_pixels: Largest accepted H x W, checked before anything is decoded.
         where: Name of the bytes, for messages.
+        at_least_px: Where full size is not needed: a JPEG may come 2, 4 or 8 times smaller, as
+            libjpeg decodes it faster, with a shorter side of at least this; None for full size.
 
     Raises:
         FileNotFoundError: If `source` is a path without a file.
@@ -67,6 +116,8 @@ def decode_image(
     data = source if isinstance(source, bytes) else source.read_bytes()
     picture = _open(data, where, max_pixels)
     try:
+        if at_least_px is not None:
+            picture.draft(None, (at_least_px, at_least_px))
         picture.load()
         if picture.format == "PNG" and _PNG_END not in data:
             raise OSError("Pillow accepts a PNG whose last bytes are missing")

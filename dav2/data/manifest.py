@@ -29,9 +29,16 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("content_hash", pa.string()),  # SHA-256 over the bytes of all files
         pa.field("image_hash", pa.string()),  # SHA-256 of the image's bytes, whatever the reader
         pa.field("decoder", pa.string(), nullable=False),  # fingerprint of the reader's code
+        pa.field("image_format", pa.string()),  # null where images are no files of their own
+        pa.field("image_mode", pa.string()),
+        pa.field("exif_orientation", pa.int32()),
+        pa.field("exif_focal_35mm", pa.float64()),
         pa.field("brightness", pa.float64()),
         pa.field("contrast", pa.float64()),
         pa.field("sharpness", pa.float64()),
+        pa.field("colourfulness", pa.float64()),
+        pa.field("red_minus_blue", pa.float64()),
+        pa.field("perceptual_hash", pa.string()),
         pa.field("valid_fraction", pa.float64()),
         pa.field("sky_fraction", pa.float64()),
         pa.field("nonfinite_fraction", pa.float64()),
@@ -39,10 +46,18 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("depth_p50_m", pa.float64()),
         pa.field("depth_p99_m", pa.float64()),
         pa.field("depth_constant", pa.bool_()),
+        pa.field("depth_levels", pa.int64()),
+        pa.field("depth_at_min_fraction", pa.float64()),
+        pa.field("depth_at_max_fraction", pa.float64()),
+        pa.field("planarity_over_inverse", pa.float64()),
+        pa.field("planarity_over_distance", pa.float64()),
+        pa.field("edge_agreement", pa.float64()),
+        pa.field("edge_agreement_moved", pa.float64()),
         pa.field("reason", pa.string()),  # why quarantined; null: good
     ]
 )
-"""Columns and types. `dav2.data.statistics` explains the measured ones; null: not known."""
+"""Columns and types. `dav2.data.statistics` and `dav2.data.consistency` explain the measured ones;
+null: not known."""
 
 _ID_LENGTH = 200
 

@@ -4,10 +4,13 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
+from dav2.data.consistency import consistency_statistics
+from dav2.data.images import ImageHeader, read_header
 from dav2.data.manifest import MANIFEST_SCHEMA
 from dav2.data.sample import Reader, SampleFiles
 from dav2.data.statistics import depth_statistics, image_statistics
 
+_STATISTICS_SIDE_PX = 512  # shorter side that statistics of a large photograph are taken at
 MEASURED_COLUMNS = tuple(
     name
     for name in MANIFEST_SCHEMA.names
@@ -41,20 +44,54 @@ def measure_sample(reader: Reader, files: SampleFiles, *, where: str) -> dict[st
     """
     row: dict[str, Any] = dict.fromkeys(MEASURED_COLUMNS)
     try:
-        _contents(reader, files, row)
-        sample = reader.read(files)
-        row |= asdict(image_statistics(sample.image))
-        row["height"], row["width"] = sample.image.shape[:2]
-        if sample.depth is not None:
-            row |= asdict(depth_statistics(sample))
+        data = _contents(reader, files, row)
+        header = _header(data)
+        if header is not None:
+            row |= {
+                "image_format": header.format,
+                "image_mode": header.mode,
+                "exif_orientation": header.orientation,
+                "exif_focal_35mm": header.focal_35mm,
+            }
+        if header is not None and _may_be_reduced(files, header):
+            row |= {"height": header.height, "width": header.width}
+            image = reader.read_reduced(files, at_least_px=_STATISTICS_SIDE_PX)
+            row |= asdict(image_statistics(image))
+        else:
+            sample = reader.read(files)
+            row["height"], row["width"] = sample.image.shape[:2]
+            row |= asdict(image_statistics(sample.image))
+            if sample.depth is not None:
+                row |= asdict(depth_statistics(sample)) | asdict(consistency_statistics(sample))
     except (ValueError, OSError) as error:
         row["reason"] = _reason(error, where)
         row |= _image_alone(reader, files)
     return row
 
 
-def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> None:
-    """Fills in size and hashes; `content_hash` is over the digests of image, depth, others."""
+def _header(data: bytes) -> ImageHeader | None:
+    """Returns what an image file says of itself; None if it is no file of a known format."""
+    try:
+        return read_header(data)
+    except ValueError:
+        return None
+
+
+def _may_be_reduced(files: SampleFiles, header: ImageHeader) -> bool:
+    """Returns whether a sample is one large JPEG alone: nothing needs its full size."""
+    return (
+        header.format == "JPEG"
+        and min(header.height, header.width) >= 2 * _STATISTICS_SIDE_PX
+        and files.depth is None
+        and not files.extra
+    )
+
+
+def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> bytes:
+    """Fills in size and hashes; returns the image's bytes.
+
+    `content_hash` is over the digests of image, depth and others, in this order.
+    """
     image = reader.read_bytes(files.image)
     row["image_hash"] = hashlib.sha256(image).hexdigest()
     depth = [reader.read_bytes(files.depth)] if files.depth else []
@@ -63,6 +100,7 @@ def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> None:
     text = "".join([row["image_hash"], *digests])
     row["content_hash"] = hashlib.sha256(text.encode()).hexdigest()
     row["bytes"] = len(image) + sum(map(len, depth))
+    return image
 
 
 def _image_alone(reader: Reader, files: SampleFiles) -> dict[str, Any]:

@@ -47,6 +47,14 @@ DatasetName = Literal[
     "irs",
     "blendedmvs",
     "own",
+    "diw",
+    "nyuv2_train",
+    "kitti",
+    "megadepth",
+    "hrwsi",
+    "bdd100k",
+    "lsun",
+    "diml",
 ]
 
 
@@ -184,6 +192,40 @@ def open_dataset(
             from dav2.data.own_options import OwnOptions
 
             return OwnFolder(storage, max_pixels=max_pixels, options=chosen(OwnOptions))
+        case "diw":
+            from dav2.data.diw import Diw, DiwOptions
+
+            return Diw(storage, max_pixels=max_pixels, options=chosen(DiwOptions))
+        case "nyuv2_train":
+            from dav2.data.nyuv2_train import Nyuv2Train, Nyuv2TrainOptions
+
+            return Nyuv2Train(storage, max_pixels=max_pixels, options=chosen(Nyuv2TrainOptions))
+        case "kitti":
+            from dav2.data.kitti import Kitti, KittiOptions
+
+            return Kitti(storage, max_pixels=max_pixels, options=chosen(KittiOptions))
+        case "megadepth":
+            from dav2.data.megadepth import MegaDepth, MegaDepthOptions
+
+            return MegaDepth(storage, max_pixels=max_pixels, options=chosen(MegaDepthOptions))
+        case "hrwsi":
+            from dav2.data.hrwsi import Hrwsi
+
+            chosen(NoOptions)
+            return Hrwsi(storage, max_pixels=max_pixels)
+        case "bdd100k":
+            from dav2.data.bdd100k import Bdd100k, Bdd100kOptions
+
+            return Bdd100k(storage, max_pixels=max_pixels, options=chosen(Bdd100kOptions))
+        case "lsun":
+            from dav2.data.lsun import Lsun
+
+            chosen(NoOptions)
+            return Lsun(storage, max_pixels=max_pixels)
+        case "diml":
+            from dav2.data.diml import Diml, DimlOptions
+
+            return Diml(storage, max_pixels=max_pixels, options=chosen(DimlOptions))
         case _:
             assert_never(name)
 

@@ -1,6 +1,6 @@
 """One image with its depth, and what every dataset reader must offer.
 
-Axes: H height, W width (pixels of the image as stored).
+Axes: H height, W width (pixels of the image as stored); h, w those of a reduced one.
 """
 
 from collections.abc import Iterable
@@ -94,6 +94,10 @@ class Reader(Protocol):
 
     def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
         """Returns the sample's image alone, upright RGB; raises as `read`."""
+        ...
+
+    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the image alone, maybe smaller, its shorter side `at_least_px` or more."""
         ...
 
     def read_bytes(self, path: str) -> bytes:

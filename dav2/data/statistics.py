@@ -6,24 +6,38 @@ Axes: H height, W width (pixels).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from dav2.data.sample import DepthSample
 
+# The first 8 of 32 cosines, times 2 ** 14.
+_COSINES = np.rint(2**14 * np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5))).astype(
+    np.int64
+)
 _ROWS_AT_ONCE = 256  # bounds the memory for an image of 100 MP
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStatistics:
-    """Of the luma (ITU-R BT.601, 0 black to 1 white), from integers: the same on every machine."""
+    """Of the luma (ITU-R BT.601, 0 black to 1 white) where nothing else is said.
+
+    From integers, so the same on every machine. A large JPEG without depth is looked at as libjpeg
+    reduces it, to a shorter side of 512 or more.
+    """
 
     brightness: float
     """Mean."""
     contrast: float
     """Standard deviation."""
     sharpness: float
-    """Variance of the Laplacian over the four neighbours at full resolution; 0 below 3 x 3."""
+    """Variance of the Laplacian over the four neighbours; 0 below 3 x 3."""
+    colourfulness: float
+    """Mean over pixels of the largest minus the smallest channel; 0 for grey."""
+    red_minus_blue: float
+    """Mean; most sets of photographs are warm on the whole, so below 0 channels may be swapped."""
+    perceptual_hash: str
+    """64 bits as 16 hexadecimal digits: alike images differ in few of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,13 @@ class DepthStatistics:
     depth_p99_m: float | None
     depth_constant: bool
     """True where fewer than two depths occur below the sky."""
+    depth_levels: int
+    """How many different depths occur below the sky among some 65,536 evenly spread pixels: at
+    most 256 where the map went through 8 bits."""
+    depth_at_min_fraction: float
+    """Share of measured pixels below the sky that hold the smallest depth: many where clipped."""
+    depth_at_max_fraction: float
+    """Share that hold the largest: many where clipped, or where sky is not told."""
 
 
 def image_statistics(image: UInt8[np.ndarray, "H W 3"]) -> ImageStatistics:
@@ -51,11 +72,31 @@ def image_statistics(image: UInt8[np.ndarray, "H W 3"]) -> ImageStatistics:
     levels = np.arange(256)
     share = np.array(luma.histogram()) / (image.shape[0] * image.shape[1])
     mean = float(share @ levels)
+    span, warmth = _colour(image)
     return ImageStatistics(
         brightness=mean / 255,
         contrast=float(np.sqrt(share @ (levels - mean) ** 2)) / 255,
         sharpness=_laplacian_variance(np.asarray(luma)),
+        colourfulness=span / 255,
+        red_minus_blue=warmth / 255,
+        perceptual_hash=perceptual_hash(luma),
     )
+
+
+def perceptual_hash(luma: Image.Image) -> str:
+    """Returns 64 bits that stay nearly the same under resizing, compression and small changes.
+
+    Signs of the lowest 8 x 8 frequencies but the mean of a 32 x 32 reduction against their median
+    (the pHash of Zauner 2010), in integers: the same on every machine.
+
+    Args:
+        luma: A greyscale image.
+    """
+    small = np.asarray(luma.resize((32, 32), Image.Resampling.BOX), np.int64)
+    frequencies = (_COSINES @ small @ _COSINES.T).ravel()
+    bits = frequencies > np.median(frequencies[1:])
+    bits[0] = False  # the mean says nothing of the content
+    return np.packbits(bits).tobytes().hex()
 
 
 def depth_statistics(sample: DepthSample) -> DepthStatistics:
@@ -71,6 +112,8 @@ def depth_statistics(sample: DepthSample) -> DepthStatistics:
     percentiles: list[float | None] = [None, None, None]
     if near.size and sample.scale_known:
         percentiles = [float(value) for value in np.percentile(near, [1, 50, 99])]
+    at_min, at_max = _shares_of_limits(near)
+    stride = max(1, int(np.sqrt(near.size / 65536)) ** 2)
     return DepthStatistics(
         valid_fraction=float(sample.valid.mean()),
         sky_fraction=None if sample.sky is None else float(sky.mean()),
@@ -79,7 +122,32 @@ def depth_statistics(sample: DepthSample) -> DepthStatistics:
         depth_p50_m=percentiles[1],
         depth_p99_m=percentiles[2],
         depth_constant=bool(not near.size or near.min() == near.max()),
+        depth_levels=len(np.unique(near[::stride])),
+        depth_at_min_fraction=at_min,
+        depth_at_max_fraction=at_max,
     )
+
+
+def _colour(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, float]:
+    """Returns the means of the channels' span and of red minus blue, in levels of 255."""
+    span = red = blue = 0
+    for first in range(0, image.shape[0], _ROWS_AT_ONCE):
+        rows = image[first : first + _ROWS_AT_ONCE]
+        low, high = (
+            limit(limit(rows[..., 0], rows[..., 1]), rows[..., 2])
+            for limit in (np.minimum, np.maximum)
+        )
+        span += int((high - low).sum(dtype=np.int64))
+        red += int(rows[..., 0].sum(dtype=np.int64))
+        blue += int(rows[..., 2].sum(dtype=np.int64))
+    count = image.shape[0] * image.shape[1]
+    return span / count, (red - blue) / count
+
+
+def _shares_of_limits(depths: Float32[np.ndarray, " N"]) -> tuple[float, float]:
+    if not depths.size:
+        return 0.0, 0.0
+    return float((depths == depths.min()).mean()), float((depths == depths.max()).mean())
 
 
 def _laplacian_variance(luma: UInt8[np.ndarray, "H W"]) -> float:

@@ -5,27 +5,27 @@ samples; of an uncompressed tar the part is `<first byte>+<bytes>#<member>`, so 
 one ranged read and needs no index. Of other containers (HDF5, LMDB, videos) the reader knows.
 """
 
+import io
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
+from dav2.data.s3 import S3Client
+
 MAX_BYTES = 1 << 30
 """Larger files are not read into memory by default."""
 
 _PART = re.compile(
-    r"(?P<file>.+?\.(?:tar|mat|mdb|mov|mp4|h5|hdf5|parquet))#(?P<part>.+)", re.DOTALL
+    r"(?P<file>.+?\.(?:tar|mat|mdb|mov|mp4|h5|hdf5|csv|parquet))#(?P<part>.+)", re.DOTALL
 )
 _SPAN = re.compile(r"(\d{1,18})\+(\d{1,18})#.+", re.DOTALL)
-_S3_TIMEOUTS_S = {"connect_timeout": 10, "read_timeout": 30}
 _S3_BLOCK_BYTES = 4 << 20
-# One attempt of botocore at each of s3fs's: the latter also repeats bodies that were cut short.
-_S3_ATTEMPTS = {"retries": {"max_attempts": 1, "mode": "standard"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,31 +179,32 @@ class LocalStorage:
 
 
 class S3Storage:
-    """The files below a prefix of a bucket, through s3fs, which repeats what fails for a while."""
+    """The files below a prefix of a bucket; `dav2.data.s3` repeats what fails for a while."""
 
     def __init__(self, root: str) -> None:
         self._bucket, _, prefix = root.removeprefix("s3://").strip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._opened: Any = None
+        self._client = S3Client(self._bucket)
+        self._archives: dict[str, StoredFile] = {}
 
     def where(self, path: str = "") -> str:
         """Returns the full name of a file, for messages."""
-        return f"s3://{self._key(path)}".removesuffix("/")
+        return f"s3://{self._bucket}/{self._prefix}{path}".removesuffix("/")
 
     def list_files(self, folder: str = "") -> Iterator[StoredFile]:
         """Yields every file, page by page in the order of the keys; memory holds one page."""
         inside = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        request = {"Bucket": self._bucket, "Prefix": f"{self._prefix}{inside}"}
-        found = False
-        while request:
-            page = self._store().call_s3("list_objects_v2", **request)
+        token, found = None, False
+        while True:
+            page = self._client.page(self._key(inside), token, where=self.where(folder))
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):
                     path = entry["Key"].removeprefix(self._prefix)
                     yield StoredFile(path, entry["Size"], entry["ETag"].strip('"'))
                     found = True
-            more = page.get("NextContinuationToken") if page.get("IsTruncated") else None
-            request = {**request, "ContinuationToken": more} if more else {}
+            token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+            if token is None:
+                break
         if not found:
             raise FileNotFoundError(
                 f"{self.where(folder)}: expected the folder of a dataset, got nothing there"
@@ -211,33 +212,30 @@ class S3Storage:
 
     def status(self, path: str) -> StoredFile | None:
         """Returns a file, for a part the file that holds it; None if there is none."""
-        file, _ = split_part(path)
         try:
-            found = self._store().info(self._key(file), refresh=True)
-        except FileNotFoundError:
+            return self._status_of(split_part(path)[0])
+        except (FileNotFoundError, ValueError):
             return None
-        if found["type"] != "file":
-            return None
-        return StoredFile(file, found["size"], found["ETag"].strip('"'))
 
     def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
-        """Returns a file's bytes, or those of a member of a tar."""
+        """Returns a file's bytes, or those of a member of a tar, with one request."""
         file, part = split_part(path)
-        size = self._status_of(file).bytes
-        first, count = _span(part, size, where=self.where(path))
-        _check_bytes(count, max_bytes, where=self.where(path))
-        if not count:
-            return b""  # a range of no bytes cannot be asked for
-        data: bytes = self._store().cat_file(self._key(file), start=first, end=first + count)
-        return _whole(data, count, where=self.where(path))
+        where = self.where(path)
+        if part is None:
+            size, data = self._client.get(self._key(file), where=where, max_bytes=max_bytes)
+            _check_bytes(size, max_bytes, where=where)
+            return data
+        if file not in self._archives:
+            self._archives[file] = self._status_of(file)
+        archive = self._archives[file]
+        first, count = _span(part, archive.bytes, where=where)
+        _check_bytes(count, max_bytes, where=where)
+        return self._read_span(archive, first, count)
 
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
-        """Returns a file to read from at any position."""
-        self._status_of(path)
-        opened: AbstractContextManager[IO[bytes]] = self._store().open(
-            self._key(path), "rb", block_size=_S3_BLOCK_BYTES, cache_type="readahead"
-        )
-        return opened
+        """Returns a file to read from at any position, some megabytes with each request."""
+        blocks = _Blocks(self._status_of(path), self._read_span)
+        return io.BufferedReader(blocks, _S3_BLOCK_BYTES)
 
     def local_path(self, path: str) -> Path:
         """Raises `ValueError`: nothing lies on this machine."""
@@ -247,22 +245,68 @@ class S3Storage:
         )
 
     def _status_of(self, path: str) -> StoredFile:
-        found = self.status(path)
-        if found is None:
-            raise FileNotFoundError(f"{self.where(path)}: expected a file, got nothing there")
-        return found
+        found = self._client.head(self._key(path), where=self.where(path))
+        return StoredFile(path, found["ContentLength"], found["ETag"].strip('"'))
+
+    def _read_span(self, file: StoredFile, first: int, count: int) -> bytes:
+        if not count:
+            return b""  # a range of no bytes cannot be asked for
+        where = self.where(file.path)
+        size, data = self._client.get(
+            self._key(file.path),
+            where=where,
+            max_bytes=count,
+            first_byte=first,
+            version=file.version,
+        )
+        if size != count:
+            raise OSError(f"{where}: expected {count} bytes from byte {first} on, got {size}")
+        return data
 
     def _key(self, path: str) -> str:
-        return f"{self._bucket}/{self._prefix}{path}"
+        # HTTP clients resolve these, out of the prefix.
+        if not {".", ".."}.isdisjoint(path.split("/")):
+            raise ValueError(f"{self.where()}: expected paths below the root, got {path!r}")
+        return f"{self._prefix}{path}"
 
-    def _store(self) -> Any:
-        if self._opened is None:
-            import s3fs
 
-            self._opened = s3fs.S3FileSystem(
-                config_kwargs={**_S3_TIMEOUTS_S, **_S3_ATTEMPTS}, use_listings_cache=False
-            )
-        return self._opened
+class _Blocks(io.RawIOBase):
+    """A file of a bucket, read in parts of one version."""
+
+    def __init__(
+        self, file: StoredFile, read_span: Callable[[StoredFile, int, int], bytes]
+    ) -> None:
+        self._file = file
+        self._read_span = read_span
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._file.bytes}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._next(self._file.bytes)
+
+    def _next(self, count: int) -> bytes:
+        count = max(0, min(count, self._file.bytes - self._position))
+        data = self._read_span(self._file, self._position, count)
+        self._position += count
+        return data
 
 
 class RememberingStorage:

@@ -4,7 +4,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from dav2.data.storage import Storage, StoredFile, member_path
 
@@ -78,18 +78,18 @@ def list_members(storage: Storage, archive: str) -> Iterator[TarMember]:
 class _Headers:
     """What tarfile reads an archive through: no claim of a header costs memory."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def tell(self) -> int:
+    def tell(self) -> Any:
         return self._stream.tell()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> Any:
         if not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._stream.read(size)
 
-    def seek(self, position: int) -> int:
+    def seek(self, position: int) -> Any:
         return self._stream.seek(position)
 
 
@@ -102,7 +102,7 @@ def _check_entry(entry: tarfile.TarInfo, archive: StoredFile) -> None:
         raise tarfile.ReadError(f"{entry.name} ends after the archive")
 
 
-def _check_end(stream: IO[bytes], position: int) -> None:
+def _check_end(stream: Any, position: int) -> None:
     """Refuses an end without a marker: tarfile takes a cut or a damaged header for one."""
     stream.seek(position)
     end = stream.read(_RECORD_BYTES)

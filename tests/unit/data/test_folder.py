@@ -18,9 +18,7 @@ def test_finds_images_at_any_depth_and_leaves_the_rest(tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "folder.jpg").mkdir()
 
-    samples = sorted(
-        ImageFolder(tmp_path).list_samples("all"), key=lambda files: files.sample_id
-    )
+    samples = sorted(ImageFolder(tmp_path).list_samples("all"), key=lambda files: files.sample_id)
 
     assert [files.image for files in samples] == ["a.png", "b.JPG", "deep/er/c.webp"]
     assert [files.scene for files in samples] == ["", "", "deep/er"]

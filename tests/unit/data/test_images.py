@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dav2.data.images import decode_image, encode_jpeg
+from dav2.data.images import decode_image, encode_jpeg, read_header
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -213,3 +213,49 @@ def test_other_files_are_refused_by_their_first_bytes(tmp_path):
 def test_jpeg_quality_outside_libjpegs_scale_is_refused(quality):
     with pytest.raises(ValueError, match=f"expected quality 1 to 95, got {quality}"):
         encode_jpeg(noise(2, 3), quality=quality)
+
+
+def test_a_header_tells_format_channels_size_and_exif_without_decoding():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 28
+    data = encoded(Image.fromarray(noise(20, 30)).convert("CMYK"), "JPEG", exif=exif)
+
+    header = read_header(data[: len(data) * 9 // 10])  # the rest is missed only when it is decoded
+
+    assert (header.format, header.mode) == ("JPEG", "CMYK")
+    assert (header.height, header.width) == (30, 20)  # upright: turned by a quarter
+    assert (header.orientation, header.focal_35mm) == (6, 28.0)
+
+
+def test_a_header_without_exif_or_with_an_impossible_one_says_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    plain, odd = (
+        read_header(encoded(Image.new("L", (4, 7)), "JPEG", **options))
+        for options in ({}, {"exif": exif})
+    )
+
+    assert plain == odd
+    assert (plain.mode, plain.height, plain.width) == ("L", 7, 4)
+    assert (plain.orientation, plain.focal_35mm) == (1, None)
+
+
+def test_a_header_of_something_else_or_too_large_is_refused():
+    with pytest.raises(ValueError, match="a: expected a JPEG, PNG or WebP image, got 4 bytes"):
+        read_header(b"text", where="a")
+    with pytest.raises(ValueError, match="expected an image of 1 to 27 pixels, got 4 x 7"):
+        read_header(encoded(Image.new("L", (4, 7)), "PNG"), max_pixels=27)
+
+
+@pytest.mark.parametrize(
+    ("at_least_px", "size"),
+    [(20, (20, 30)), (40, (40, 60)), (41, (80, 120)), (80, (80, 120)), (81, (160, 240))],
+)
+def test_a_jpeg_may_come_smaller_where_full_size_is_not_needed(at_least_px, size):
+    data = encoded(Image.fromarray(noise(160, 240)).resize((240, 160)), "JPEG", quality=90)
+
+    image = decode_image(data, at_least_px=at_least_px)
+
+    assert image.shape[:2] == size
+    assert image.mean() == pytest.approx(decode_image(data).mean(), abs=1)

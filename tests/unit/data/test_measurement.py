@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dav2.data import measurement
+from dav2.data.folder import ImageFolder
 from dav2.data.measurement import MEASURED_COLUMNS, measure_sample
 from dav2.data.png16 import encode_png16
 from dav2.data.sample import SampleFiles
+from dav2.data.storage import LocalStorage, RememberingStorage
 from dav2.data.vkitti2 import VirtualKitti2
 
 RGB, DEPTH = "rgb_00001.jpg", "depth_00001.png"
@@ -93,3 +96,49 @@ def test_a_disk_that_fails_is_named_with_the_file(root):
     row = measure_sample(Failing(root), FILES, where=str(root))
 
     assert row["reason"] == f"{RGB}: expected a readable file, got Input/output error"
+
+
+def test_what_the_file_says_of_itself_is_kept(root):
+    row = measure(root)
+
+    assert (row["image_format"], row["image_mode"]) == ("JPEG", "RGB")
+    assert (row["exif_orientation"], row["exif_focal_35mm"]) == (1, None)
+
+
+def test_a_large_photograph_alone_is_looked_at_smaller_and_keeps_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "_STATISTICS_SIDE_PX", 20)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    asked = []
+
+    class Watched(ImageFolder):
+        def read_reduced(self, files, *, at_least_px):
+            asked.append(super().read_reduced(files, at_least_px=at_least_px).shape[:2])
+            return super().read_reduced(files, at_least_px=at_least_px)
+
+    row = measure_sample(Watched(tmp_path), SampleFiles("a", "", "a.jpg"), where=str(tmp_path))
+
+    assert asked == [(20, 30)]
+    assert (row["height"], row["width"]) == (40, 60)
+    assert row["brightness"] == pytest.approx(0.5, abs=0.05)
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[:-30])
+    row = measure_sample(Watched(tmp_path), SampleFiles("a", "", "a.jpg"), where=str(tmp_path))
+    assert "truncated or damaged" in row["reason"]
+    assert row["height"] == 40  # by the header, which is whole
+
+
+def test_a_file_is_read_once(root):
+    reads = []
+
+    class Counting(LocalStorage):
+        def read(self, path, **options):
+            reads.append(path)
+            return super().read(path, **options)
+
+    storage = RememberingStorage(Counting(root))
+    with storage.remembering():
+        row = measure_sample(VirtualKitti2(storage), FILES, where=str(root))
+
+    assert row["reason"] is None
+    assert sorted(reads) == sorted([RGB, DEPTH])

@@ -1,13 +1,22 @@
-"""Middlebury's two layouts, written by hand: disparity in pixels, known up to one factor."""
+"""Middlebury's two layouts, written by hand: disparity in pixels, in metres with calibration."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dav2.data.middlebury import Middlebury
+from dav2.data.sample import Intrinsics
 
 INF = np.inf
 DISPARITY = np.array([[4, 10, INF], [0, 8, 5]], np.float32)
+CALIBRATION = """cam0=[3000 0 1.25; 0 2990 0.75; 0 0 1]
+cam1=[3000 0 121.25; 0 2990 0.75; 0 0 1]
+doffs=120
+baseline=200
+width=3
+height=2
+ndisp=280
+"""
 
 
 def picture(path):
@@ -68,7 +77,70 @@ def test_unusable_disparity_names_its_file(write, tmp_path):
 def test_nothing_to_read_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="expected samples of split 'all', got none"):
         Middlebury(tmp_path).list_samples("all")
-    with pytest.raises(ValueError, match="expected split 'all' of Middlebury, got 'test'"):
+    with pytest.raises(ValueError, match="expected split 'all', got 'test'"):
         Middlebury(tmp_path).list_samples("test")
     with pytest.raises(FileNotFoundError, match="misspelt: expected the folder of a dataset"):
         Middlebury(tmp_path / "misspelt").list_samples("all")
+
+
+def write_calibration(root, old="", new="", scene="Adirondack"):
+    (root / scene / "calib.txt").write_bytes(CALIBRATION.replace(old, new).encode())
+
+
+def test_calibration_makes_metres_of_the_disparity(tmp_path):
+    # 3000 px x 0.2 m over the disparity and 120 px; 0 stays unknown.
+    write_official(tmp_path, np.array([[30, 80, INF], [0, 120, 5]], np.float32))
+    write_calibration(tmp_path)
+    reader = Middlebury(tmp_path)
+
+    (files,) = reader.list_samples("all")
+    sample = reader.read(files)
+
+    assert files.extra == ("Adirondack/calib.txt",)
+    assert sample.scale_known
+    assert sample.valid.tolist() == [[True, True, False], [False, True, True]]
+    assert sample.depth[sample.valid].tolist() == pytest.approx([4, 3, 2.5, 4.8])
+    assert sample.intrinsics == Intrinsics(3000.0, 2990.0, 1.75, 1.25)
+
+
+def test_a_negative_offset_leaves_no_depth_behind_the_camera(tmp_path):
+    write_official(tmp_path)
+    write_calibration(tmp_path, "doffs=120", "doffs=-5")
+    reader = Middlebury(tmp_path)
+
+    sample = reader.read(reader.list_samples("all")[0])
+
+    assert sample.valid.tolist() == [[False, True, False], [False, True, False]]
+    assert sample.depth[sample.valid].tolist() == pytest.approx([120, 200])
+
+
+def test_calibration_with_windows_line_ends_is_read(tmp_path):
+    write_official(tmp_path)
+    write_calibration(tmp_path, "\n", "\r\n")
+    reader = Middlebury(tmp_path)
+
+    assert reader.read(reader.list_samples("all")[0]).scale_known
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("doffs=120\n", "", "expected cam0 of 3 x 3, doffs, .*got baseline, cam0, cam1, height"),
+        ("baseline=200", "baseline=wide", "expected cam0 of 3 x 3, doffs, .* or other values"),
+        ("doffs=120", "doffs=nan", "expected cam0 of 3 x 3"),
+        ("; 0 0 1]\ncam1", "]\ncam1", "expected cam0 of 3 x 3"),
+        ("[3000 0 1.25;", "[3000 0;", "expected cam0 of 3 x 3"),
+        (CALIBRATION, "", "expected cam0 of 3 x 3, .*got none"),
+        ("baseline=200", "baseline=0", "expected a camera of 2 x 3 .*3000 px and 0 m"),
+        ("cam0=[3000", "cam0=[-30", "expected a camera of 2 x 3 .*focal length -30 px"),
+        ("width=3", "width=6", "expected a camera of 2 x 3 pixels .*got 2 x 6"),
+        ("ndisp", "n" * (1 << 16), "expected a file of at most 65536 bytes"),
+    ],
+)
+def test_other_calibrations_are_refused(old, new, message, tmp_path):
+    write_official(tmp_path)
+    write_calibration(tmp_path, old, new)
+    reader = Middlebury(tmp_path)
+
+    with pytest.raises(ValueError, match=rf"Adirondack/calib\.txt: {message}"):
+        reader.read(reader.list_samples("all")[0])

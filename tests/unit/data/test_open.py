@@ -22,7 +22,9 @@ def test_every_name_opens_a_reader_without_touching_the_disk(name):
 
 @pytest.mark.parametrize("name", get_args(DatasetName))
 def test_every_reader_tells_of_a_missing_root(name):
-    split = {"da2k": "test", "folder": "all", "middlebury": "all"}.get(name, "val")
+    known = {"da2k": "test", "open_images": "validation", "google_landmarks": "train"}
+    of_all = ("folder", "middlebury", "webdataset", "sa1b", "imagenet21k", "uri_list")
+    split = known.get(name, "all" if name in of_all else "val")
 
     with pytest.raises(FileNotFoundError, match="nowhere: expected the folder of a dataset"):
         list(open_dataset(name, MISSING).list_samples(split))

@@ -1,10 +1,13 @@
 """Statistics of images and depth maps, worked out by hand."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from dav2.data.sample import DepthSample
-from dav2.data.statistics import depth_statistics, image_statistics
+from dav2.data.statistics import depth_statistics, image_statistics, perceptual_hash
 
 INF, NAN = np.inf, np.nan
 
@@ -117,3 +120,58 @@ def test_a_sample_without_depth_is_an_error():
 
     with pytest.raises(ValueError, match="a: expected a sample with depth, got none"):
         depth_statistics(unlabelled)
+
+
+def test_colour_is_told_by_the_span_of_channels_and_by_red_less_blue():
+    image = np.array([[[255, 51, 0], [51, 51, 102]]], np.uint8)
+
+    found = image_statistics(image)
+
+    assert found.colourfulness == pytest.approx((1.0 + 0.2) / 2)
+    assert found.red_minus_blue == pytest.approx((1.0 - 0.2) / 2)
+    assert image_statistics(image[..., ::-1].copy()).red_minus_blue == pytest.approx(-0.4)
+    assert image_statistics(grey([[9, 200]])).colourfulness == 0
+
+
+def test_levels_and_shares_at_the_limits_are_counted_below_the_sky():
+    found = depth_statistics(
+        sample(
+            [[1, 1, 2, 4], [4, 4, 9, INF]],
+            [[True, True, True, True], [True, True, False, True]],
+            [[False] * 4, [False, False, False, True]],
+        )
+    )
+
+    assert found.depth_levels == 3
+    assert found.depth_at_min_fraction == pytest.approx(2 / 6)
+    assert found.depth_at_max_fraction == pytest.approx(3 / 6)
+
+
+def test_a_map_without_a_pixel_below_the_sky_has_no_levels():
+    found = depth_statistics(sample([[INF, INF]], [[True, True]], [[True, True]]))
+
+    assert (found.depth_levels, found.depth_at_max_fraction) == (0, 0.0)
+
+
+def bits_between(first, second):
+    return (int(first, 16) ^ int(second, 16)).bit_count()
+
+
+def test_perceptual_hashes_stay_under_resizing_and_jpeg_and_differ_for_other_images():
+    def soft(seed):
+        small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+        return Image.fromarray(small).resize((160, 120), Image.Resampling.BICUBIC)
+
+    picture = soft(0)
+    stream = io.BytesIO()
+    picture.resize((96, 72), Image.Resampling.LANCZOS).save(stream, "JPEG", quality=60)
+    again = Image.open(stream)
+    hashes = [
+        perceptual_hash(entry.convert("L"))
+        for entry in (picture, again, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), soft(1))
+    ]
+
+    assert len(hashes[0]) == 16
+    assert bits_between(hashes[0], hashes[1]) <= 3
+    assert bits_between(hashes[0], hashes[2]) > 10
+    assert bits_between(hashes[0], hashes[3]) > 10
