@@ -13,8 +13,15 @@ from dav2.data.manifest import read_manifest
 from stages.matrix import MatrixParams
 from stages.params import Params, load
 from stages.program import run
+from stages.report_cards import dataset_card
 from stages.report_charts import graph_chart
-from stages.report_evidence import PictureOptions, comparisons, label_examples, source_examples
+from stages.report_evidence import (
+    PictureOptions,
+    comparisons,
+    label_examples,
+    offender_examples,
+    source_examples,
+)
 from stages.report_graph import read_graph
 from stages.report_pictures import colours
 from stages.report_results import Model, is_relative, read_models
@@ -109,7 +116,8 @@ def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any],
     missing += [] if gated.is_file() else ["gated evaluation samples"]
     content = {
         "graph": graph_chart("Stages of the pipeline", read_graph(), states=_states(verdicts)),
-        "sources": [_with_examples(row, params, options) for row in listed],
+        "sources": [_with_examples(row, sources, params, options) for row in listed],
+        "offenders": offender_examples(verdicts, data / "ingest", locations(), options=options),
         "roles": role_rows(data),
         "labels": labels,
         "label_examples": _label_examples(data / "training" / "pseudo", labels, params, options),
@@ -161,9 +169,14 @@ def _missing(
 
 
 def _with_examples(
-    row: Mapping[str, Any], params: ReportParams, options: PictureOptions
+    row: Mapping[str, Any],
+    sources: Mapping[str, SourceParams],
+    params: ReportParams,
+    options: PictureOptions,
 ) -> dict[str, Any]:
-    examples = []
+    examples, card = [], None
+    if row["summary"] is not None:
+        card = dataset_card(sources[row["name"]], row["manifest"])
     if row["summary"] is not None and params.examples_per_source:
         examples = source_examples(
             row["manifest"],
@@ -171,7 +184,7 @@ def _with_examples(
             num_examples=params.examples_per_source,
             options=options,
         )
-    return {**row, "examples": examples}
+    return {**row, "examples": examples, "card": card}
 
 
 def _label_examples(

@@ -66,6 +66,40 @@ def line_chart(title: str, lines: Sequence[Line]) -> str:
     return _svg(width, height, title, parts)
 
 
+def bar_chart(
+    title: str, counts: Sequence[int], edges: Sequence[float], *, unit: str, tone: str = "trivial"
+) -> str:
+    """Returns a histogram with its ends and its highest count; bars are of equal width.
+
+    Args:
+        title: Says what is counted.
+        counts: N of them.
+        edges: N + 1 limits between the bars.
+        unit: Of the edges.
+        tone: Class that gives the colour.
+    """
+    width, height, bottom, top = 280, 96, 18, 16
+    step, highest = width / len(counts), max(*counts, 1)
+    parts = [f'<text class="tick" x="0" y="11">up to {highest}</text>']
+    for place, count in enumerate(counts):
+        if count:
+            tall = max(1.0, (height - top - bottom) * count / highest)
+            x, y = place * step + 0.5, height - bottom - tall
+            parts.append(
+                f'<rect class="bar {tone}" x="{x:.1f}" y="{y:.1f}" '
+                f'width="{step - 1:.1f}" height="{tall:.1f}"/>'
+            )
+    parts.append(
+        f'<line class="grid" x1="0" x2="{width}" y1="{height - bottom}" y2="{height - bottom}"/>'
+    )
+    for x, edge, anchor in ((0, edges[0], "start"), (width, edges[-1], "end")):
+        text = f"{edge:.3g} {unit}".strip()
+        parts.append(
+            f'<text class="tick" x="{x}" y="{height - 4}" text-anchor="{anchor}">{text}</text>'
+        )
+    return _svg(width, height, title, parts)
+
+
 def dot_chart(title: str, dots: Sequence[Dot], *, percent: bool) -> str:
     """Returns values with their intervals, one below the other; nothing without values."""
     if not dots:

@@ -20,6 +20,8 @@ from dav2.labeling.codec import decode_label
 from stages.report_pictures import depth_uri, image_uri, shown_span, with_points
 from stages.report_results import Model
 
+_SHOWN_OFFENDERS = 3  # of each expectation that failed
+
 
 @dataclass(frozen=True, slots=True)
 class PictureOptions:
@@ -58,6 +60,44 @@ def source_examples(
             continue
         sample = reader.read(int(place))
         found.append((_image_cell(sample.image, name, options), _truth_cell(sample, options)))
+    return found
+
+
+def offender_examples(
+    verdicts: Sequence[Mapping[str, Any]],
+    ingest: Path,
+    sources: Mapping[str, SourceLocation],
+    *,
+    options: PictureOptions,
+) -> dict[str, tuple[Cell, Cell | None]]:
+    """Returns pictures of the first samples that each failed expectation of the data names, by id.
+
+    Args:
+        verdicts: Of all gates.
+        ingest: Folder with one folder of manifest a source.
+        sources: Where samples lie.
+        options: Of the pictures.
+    """
+    wanted = {
+        entry["sample_id"]
+        for verdict in verdicts
+        if verdict["gate"] == "data"
+        for finding in verdict["expectations"]
+        if not finding["success"]
+        for entry in finding["offending"][:_SHOWN_OFFENDERS]
+    }
+    found: dict[str, tuple[Cell, Cell | None]] = {}
+    for name in sources if wanted else ():
+        path = ingest / name / "manifest.parquet"
+        rows = read_manifest(path) if path.is_file() else None
+        if rows is None:
+            continue
+        rows = rows[rows["sample_id"].isin(wanted)].reset_index(drop=True)
+        reader = ManifestReader(rows, sources)
+        for place, sample_id in enumerate(rows["sample_id"]):
+            sample = reader.read(place)
+            depth = None if sample.depth is None else _truth_cell(sample, options)
+            found[str(sample_id)] = (_image_cell(sample.image, str(sample_id), options), depth)
     return found
 
 

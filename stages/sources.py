@@ -31,6 +31,10 @@ class SourceParams(Params):
     roles: Annotated[dict[Role, tuple[str, ...]], Field(min_length=1)]
     """For each role, the splits that serve it."""
 
+    licence: str = ""
+    """Of the data, for its card in the report."""
+    origin: str = ""
+    """Where it comes from, for its card."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Choices of the reader, as its class of options names them; none for most."""
 

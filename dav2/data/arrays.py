@@ -4,6 +4,7 @@ Axes: H height, W width (pixels).
 """
 
 import re
+import tokenize
 import zipfile
 import zlib
 from io import BufferedIOBase, BytesIO
@@ -13,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
+from dav2.data.hdf5 import Hdf5Error, find_array, read_values
+
 _KINDS = {"f": "float", "i": "integer", "u": "unsigned", "b": "boolean"}
 # What h5py lets through on damaged files, found by cutting and flipping bytes.
-_HDF5_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+_HDF5_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, zlib.error)
 _NUMPY_DAMAGE = (
     OSError,
     EOFError,
@@ -25,6 +28,8 @@ _NUMPY_DAMAGE = (
     KeyError,
     RuntimeError,
     NotImplementedError,
+    OverflowError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -50,13 +55,15 @@ def decode_hdf5(
     array: npt.NDArray[Any]
     try:
         with h5py.File(BytesIO(data), "r") as file:
-            stored = file.get(key)
-            if not isinstance(stored, h5py.Dataset):
+            stored = find_array(file, key)
+            if stored is None:
                 problem = f"expected an array under the key {key!r}, got {sorted(file)}"
             else:
                 problem = _header_problem(stored.shape, stored.dtype, size, kinds)
                 if not problem:
-                    array = stored[()]
+                    array = read_values(stored)
+    except Hdf5Error as error:
+        problem = f"expected a HDF5 file as datasets are published, got {error}"
     except _HDF5_DAMAGE:
         problem = _damaged("HDF5 file", data)
     if problem:

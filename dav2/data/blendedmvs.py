@@ -72,7 +72,7 @@ class BlendedMvs(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the unmasked images of `all`, `train` or `val`."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "all", *self._lists)
         where = self._storage.where()
         if split == "all":

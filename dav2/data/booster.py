@@ -77,7 +77,9 @@ class Booster(FileReader):
         camera, baseline_m = self._calibration(files.extra[0], size)
         valid = np.isfinite(disparity) & (disparity > 0)
         depth = np.full(size, np.nan, np.float32)
-        np.divide(np.float32(camera.fx_px * baseline_m), disparity, out=depth, where=valid)
+        with np.errstate(over="ignore"):  # a disparity next to nothing is not measured
+            np.divide(np.float32(camera.fx_px * baseline_m), disparity, out=depth, where=valid)
+        valid &= np.isfinite(depth)
         check_measured(disparity, valid, None, where=where)
         return DepthSample(
             sample_id=files.sample_id,

@@ -69,7 +69,7 @@ class Diml(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the images of a split."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, *_SPLITS)
         folder = f"{split.replace('_', '/')}/{self._options.resolution}"
         pattern = _INDOOR if split.startswith("indoor") else _OUTDOOR

@@ -30,7 +30,7 @@ class Hrwsi(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the images of a split."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "train", "val")
         samples = [
             SampleFiles(

@@ -67,7 +67,7 @@ class Irs(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the left images of `all`, `train` or `test`."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "all", "train", "test")
         where = self._storage.where()
         if split == "test":

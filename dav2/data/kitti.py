@@ -84,7 +84,7 @@ class Kitti(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the images of a split that have ground truth."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, *self._lists)
         path = self._lists[split]
         where = self._storage.where(path)

@@ -62,7 +62,7 @@ class MegaDepth(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the images found, or those that are listed; the only split is `all`."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "all")
         found = {}
         for file in self._storage.list_files():

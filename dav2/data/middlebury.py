@@ -87,12 +87,14 @@ class Middlebury(FileReader):
         calibration = self._calibration(files.extra[0], size) if files.extra else None
         valid = np.isfinite(disparity) & (disparity > 0)
         factor, offset = np.float32(1), np.float32(0)
-        if calibration is not None:
-            factor = np.float32(calibration.camera.fx_px * calibration.baseline_m)
-            offset = np.float32(calibration.offset_px)
-            valid &= disparity + offset > 0
         depth = np.full(size, np.nan, np.float32)
-        np.divide(factor, disparity + offset, out=depth, where=valid)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not measured
+            if calibration is not None:
+                factor = np.float32(calibration.camera.fx_px * calibration.baseline_m)
+                offset = np.float32(calibration.offset_px)
+                valid &= disparity + offset > 0
+            np.divide(factor, disparity + offset, out=depth, where=valid)
+            valid &= np.isfinite(depth) & (depth > 0)
         check_measured(disparity, valid, None, where=where)
         return DepthSample(
             sample_id=files.sample_id,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from dav2.data.hdf5 import Hdf5Error, find_array, read_values
 from dav2.data.storage import Storage, split_part
 
 LABELLED_FILE = "nyu_depth_v2_labeled.mat"
@@ -32,6 +33,7 @@ _DAMAGE = (
     ValueError,
     TypeError,
     AttributeError,
+    OverflowError,
     NotImplementedError,
     MemoryError,
     zlib.error,
@@ -73,7 +75,7 @@ def read_array(storage: Storage, path: str, *, max_pixels: int) -> npt.NDArray[A
         if index > stored.shape[0]:
             raise _UnexpectedError(f"{stored.shape[0]} {key}, none of number {index}")
         # MATLAB stores column by column: the axes come in reverse.
-        return np.ascontiguousarray(np.asarray(stored[index - 1]).T)
+        return np.ascontiguousarray(read_values(stored, index - 1).T)
 
     return _with_labelled(storage, read)
 
@@ -116,7 +118,7 @@ def _with_labelled(storage: Storage, read: Callable[[Any], Part]) -> Part:
         try:
             with h5py.File(stream, "r") as labelled:
                 return read(labelled)
-        except _UnexpectedError as error:
+        except (_UnexpectedError, Hdf5Error) as error:
             raise ValueError(f"{where}: expected NYU's labelled images, got {error}") from None
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -129,10 +131,8 @@ def _with_labelled(storage: Storage, read: Callable[[Any], Part]) -> Part:
 
 def _checked(labelled: Any, key: str, max_pixels: int) -> Any:
     """Returns an array whose first axis counts images, before any of it is read."""
-    import h5py
-
-    stored = labelled.get(key)
-    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+    stored = find_array(labelled, key)
+    if stored is None or stored.shape is None:
         raise _UnexpectedError(f"no array {key}")
     channels = (3,) if key == "images" else ()
     fits = stored.dtype == np.uint8 if channels else stored.dtype.kind == "f"
@@ -149,8 +149,8 @@ def _checked(labelled: Any, key: str, max_pixels: int) -> Any:
 def _scenes(labelled: Any) -> list[str]:
     import h5py
 
-    references, images = labelled.get("scenes"), labelled.get("images")
-    if not isinstance(references, h5py.Dataset) or not isinstance(images, h5py.Dataset):
+    references, images = find_array(labelled, "scenes"), find_array(labelled, "images")
+    if references is None or images is None:
         raise _UnexpectedError("no arrays images and scenes")
     if references.shape != (1, images.shape[0]):
         raise _UnexpectedError(f"scenes of shape {references.shape} for {images.shape[0]} images")

@@ -71,7 +71,7 @@ class Nyuv2Train(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the frames of the list; the only split is `train`."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "train")
         path = self._options.train_list
         lines = read_list(

@@ -42,7 +42,7 @@ class OwnFolder(FileReader):
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns the samples of `all`, of a folder that `{split}` stands for, or of a list."""
         options = self._options
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._check_stated()
         if options.split_lists:
             self._refuse_split(split, *sorted(options.split_lists))

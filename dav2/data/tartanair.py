@@ -67,7 +67,7 @@ class TartanAir(FileReader):
 
     def list_samples(self, split: str) -> list[SampleFiles]:
         """Returns every left image outside the excluded environments; the only split is `all`."""
-        next(self._storage.list_files(), None)
+        self._check_root()
         self._refuse_split(split, "all")
         excluded = set(self._options.exclude_environments)
         samples = []

@@ -43,7 +43,7 @@ class VirtualKitti2(FileReader):
             for file in self._storage.list_files():
                 frame = _FRAME.fullmatch(file.path)
                 if frame and frame["scene"] in _SCENES[split]:
-                    samples.append(_sample(file.path))
+                    samples.append(_sample(file.path, where=file.path))
         else:
             raise ValueError(
                 f"{self._storage.where()}: expected split 'train', 'val' or one listed as "
@@ -83,16 +83,16 @@ def _listed_samples(text: str, where: str) -> list[SampleFiles]:
             raise ValueError(
                 f"{where} line {number}: expected an image and a depth map, got {len(names)} names"
             )
-        samples.append(_sample(names[0], names[1]))
+        samples.append(_sample(names[0], names[1], where=f"{where} line {number}"))
     return samples
 
 
-def _sample(image: str, depth: str | None = None) -> SampleFiles:
+def _sample(image: str, depth: str | None = None, *, where: str) -> SampleFiles:
     """Names a frame `Scene01/clone/Camera_0/00000`; its depth lies beside it unless given."""
     path = PurePosixPath(image)
     if len(path.parts) != 6 or path.parts[2:4] != ("frames", "rgb"):
         raise ValueError(
-            f"{image}: expected SceneXX/<variation>/frames/rgb/Camera_X/rgb_NNNNN.jpg, got another"
+            f"{where}: expected SceneXX/<variation>/frames/rgb/Camera_X/rgb_NNNNN.jpg, got {image!r}"
         )
     scene, variation, frames, _, camera, name = path.parts
     number = PurePosixPath(name).stem.removeprefix("rgb_")

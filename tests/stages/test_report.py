@@ -344,6 +344,20 @@ def test_a_partial_page_shows_a_gate_that_failed(project):
     assert "<code>x-1</code>" in text
 
 
+def test_samples_that_a_failed_gate_names_are_shown(project):
+    offending = [{"sample_id": "wild-0_jpg", "value": 0.25}, {"sample_id": "gone", "value": 1.0}]
+    failed = verdict("data", "unlabelled", success=False)
+    failed["expectations"][0] |= {"offending": offending, "success": False}
+    write_json(failed, Path(".work/gates/data/unlabelled.json"))
+
+    text = page(partial=True)
+
+    gates_part = text.split('<section id="gates">')[1].split("</section>")[0]
+    assert gates_part.count("<img") == 1
+    assert 'title="wild-0_jpg"' in gates_part
+    assert "0.25" in gates_part
+
+
 def test_a_failure_of_an_earlier_run_is_not_in_the_page_of_a_later_one(project):
     write_json(verdict("data", "labelled", success=False), Path(".work/gates/data/labelled.json"))
     assert "Not passed" not in page()

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stages.report_charts import Dot, Line, dot_chart, graph_chart, line_chart
+from stages.report_charts import Dot, Line, bar_chart, dot_chart, graph_chart, line_chart
 from stages.report_graph import read_graph
 
 PIPELINE = """
@@ -105,3 +105,14 @@ def test_a_single_value_is_drawn_inside_the_chart(value):
     x, y = map(float, re.search(r'points="([\d.]+),([\d.]+)"', svg).groups())
     assert 0 <= x <= 420
     assert 0 <= y <= 210
+
+
+def test_bars_are_as_tall_as_their_counts_and_the_ends_are_named():
+    chart = ElementTree.fromstring(bar_chart("x", [2, 0, 4], [0.5, 1, 1.5, 2], unit="m"))
+
+    bars = [node for node in chart.iter() if node.tag.endswith("rect")]
+    texts = [node.text for node in chart.iter() if node.tag.endswith("text")]
+    tall = [float(bar.get("height")) for bar in bars]
+    assert tall[1] == pytest.approx(2 * tall[0])
+    assert texts == ["up to 4", "0.5 m", "2 m"]
+    assert bar_chart("x", [0, 0], [0, 1, 2], unit="").count("<rect") == 0
