@@ -7,6 +7,7 @@ import re
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable
 from io import BufferedIOBase, BytesIO
 from typing import IO, Any
 
@@ -50,25 +51,35 @@ def decode_hdf5(
     Raises:
         ValueError: If it is no HDF5 file, has no such array, or one of another size or kind.
     """
-    import h5py
 
-    array: npt.NDArray[Any]
-    try:
-        with h5py.File(BytesIO(data), "r") as file:
-            stored = find_array(file, key)
-            if stored is None:
-                problem = f"expected an array under the key {key!r}, got {sorted(file)}"
-            else:
-                problem = _header_problem(stored.shape, stored.dtype, size, kinds)
-                if not problem:
-                    array = read_values(stored)
-    except Hdf5Error as error:
-        problem = f"expected a HDF5 file as datasets are published, got {error}"
-    except _HDF5_DAMAGE:
-        problem = _damaged("HDF5 file", data)
-    if problem:
-        raise ValueError(f"{where}: {problem}")
-    return array
+    def problem_of(stored: Any) -> str:
+        return _header_problem(stored.shape, stored.dtype, size, kinds)
+
+    return _read_hdf5(data, key, problem_of, where=where)
+
+
+def decode_hdf5_colour(data: bytes, *, max_pixels: int, where: str) -> Float32[np.ndarray, "H W 3"]:
+    """Returns linear colours of an HDF5 file under the key `dataset`, as Hypersim stores them.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: Largest accepted H x W, checked before anything is read.
+        where: Name of the file, for messages.
+
+    Raises:
+        ValueError: If it is no HDF5 file, has no such array, one of another kind, or a larger one.
+    """
+
+    def problem_of(stored: Any) -> str:
+        shape: tuple[int, ...] = stored.shape or ()
+        if len(shape) == 3 and shape[2] == 3 and stored.dtype.kind == "f":
+            if 0 < shape[0] * shape[1] <= max_pixels:
+                return ""
+            return f"expected 1 to {max_pixels} pixels, got {shape[1]} x {shape[0]}"
+        got = " x ".join(map(str, shape)) or "no array"
+        return f"expected H x W x 3 float values, got {got} {stored.dtype}"
+
+    return _read_hdf5(data, "dataset", problem_of, where=where).astype(np.float32)
 
 
 def decode_npy(data: bytes, *, size: tuple[int, int], kinds: str, where: str) -> npt.NDArray[Any]:
@@ -131,6 +142,30 @@ def decode_pfm(data: bytes, *, size: tuple[int, int], where: str) -> Float32[np.
         raise ValueError(f"{where}: {_damaged('greyscale PFM', data)}")
     dtype = "<f4" if header[3].startswith(b"-") else ">f4"
     return np.frombuffer(body, dtype).reshape(size)[::-1].astype(np.float32)
+
+
+def _read_hdf5(
+    data: bytes, key: str, problem_of: Callable[[Any], str], *, where: str
+) -> npt.NDArray[Any]:
+    import h5py
+
+    array: npt.NDArray[Any]
+    try:
+        with h5py.File(BytesIO(data), "r") as file:
+            stored = find_array(file, key)
+            if stored is None:
+                problem = f"expected an array under the key {key!r}, got {sorted(file)}"
+            else:
+                problem = problem_of(stored)
+                if not problem:
+                    array = read_values(stored)
+    except Hdf5Error as error:
+        problem = f"expected a HDF5 file as datasets are published, got {error}"
+    except _HDF5_DAMAGE:
+        problem = _damaged("HDF5 file", data)
+    if problem:
+        raise ValueError(f"{where}: {problem}")
+    return array
 
 
 def _read_stream(

@@ -1,6 +1,6 @@
 """Hypersim (Roberts et al. 2021, arXiv:2011.02523): rendered rooms with exact distance.
 
-Axes: H height, W width (pixels).
+Axes: H height, W width (pixels); h, w those of a reduced image.
 The files hold the distance along each pixel's ray, not depth. Ray directions come from each scene's
 own camera matrix: some scenes use a shifted or tilted lens, for which the constant focal length of
 most public code is wrong by up to 15 %.
@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, UInt8
 
-from dav2.data.arrays import decode_hdf5
+from dav2.data.arrays import decode_hdf5, decode_hdf5_colour
 from dav2.data.images import MAX_PIXELS
+from dav2.data.option_values import check_flag
 from dav2.data.reader import FileReader, check_measured, check_samples, decode_text
 from dav2.data.sample import DepthSample, Intrinsics, SampleFiles
 from dav2.data.storage import Storage
+from dav2.data.tone_mapping import tone_map
 
 _SPLIT_FILE = "metadata_images_split_scene_v1.csv"
 _CAMERA_FILE = "metadata_camera_parameters.csv"
@@ -35,6 +37,7 @@ _SPLIT_COLUMNS = (
 )
 _ENTITY_SUFFIX = ".render_entity_id.hdf5"
 _NO_GEOMETRY = -1
+_MAX_ENTRY = 1e6  # of a camera's matrix; published ones are near 1
 _MAX_FACTORS = 16  # of 3 MB each at the published size
 # 60 degrees over 1024 pixels.
 _CONSTANT_FOCAL_PX = 886.81
@@ -48,10 +51,20 @@ class HypersimOptions:
     constant_focal_length: bool = False
     """Convert with 886.81 px in every scene, as the authors of Depth Anything V2 do, instead of
     each scene's own camera."""
+    image: str = "preview"
+    """`preview`: the JPEG previews, as the authors of Depth Anything V2 use them; `tone_mapped`:
+    linear colour (`_final_hdf5/frame.IIII.color.hdf5`), tone-mapped as Hypersim's authors
+    recommend, which needs the entities."""
+
+    def __post_init__(self) -> None:
+        """Checks what came from a file."""
+        check_flag(self.constant_focal_length, name="constant_focal_length")
+        if self.image not in ("preview", "tone_mapped"):
+            raise ValueError(f"image: expected preview or tone_mapped, got {self.image!r}")
 
 
 class Hypersim(FileReader):
-    """Reads tone-mapped previews and ray distances of the frames in the public release.
+    """Reads images and ray distances of the frames in the public release.
 
     The root holds the scenes (`ai_VVV_NNN/images/...`), `metadata_images_split_scene_v1.csv` (which
     frames are public, and their split) and `metadata_camera_parameters.csv`.
@@ -67,6 +80,7 @@ class Hypersim(FileReader):
         """Prepares to read; opens nothing."""
         super().__init__(root, max_pixels=max_pixels)
         self._constant_focal_length = options.constant_focal_length
+        self._tone_maps = options.image == "tone_mapped"
         self._cameras: Mapping[str, Float64[np.ndarray, "3 3"]] | None = None
         self._factors: OrderedDict[tuple[bytes, int, int], Float32[np.ndarray, "H W"]] = (
             OrderedDict()
@@ -118,6 +132,25 @@ class Hypersim(FileReader):
             intrinsics=self._intrinsics(files.scene, height, width),
         )
 
+    def read_image(self, files: SampleFiles) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the frame's preview, or its linear colour tone-mapped."""
+        if not self._tone_maps:
+            return super().read_image(files)
+        colour = decode_hdf5_colour(
+            self.read_bytes(files.image),
+            max_pixels=self._max_pixels,
+            where=self._storage.where(files.image),
+        )
+        (entity,) = (name for name in files.extra if name.endswith(_ENTITY_SUFFIX))
+        geometry = self._array(entity, colour.shape[:2], "i") != _NO_GEOMETRY
+        return tone_map(colour, geometry)
+
+    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns the image alone; tone-mapped ones at full size."""
+        if self._tone_maps:
+            return self.read_image(files)
+        return super().read_reduced(files, at_least_px=at_least_px)
+
     def _sample(self, row: Mapping[str, str], entities: set[str]) -> SampleFiles:
         scene, camera = row["scene_name"], row["camera_name"]
         if not row["frame_id"].isdecimal():
@@ -129,11 +162,14 @@ class Hypersim(FileReader):
         images = f"{scene}/images/scene_{camera}"
         geometry = f"{images}_geometry_hdf5/frame.{frame:04d}"
         entity = f"{geometry}{_ENTITY_SUFFIX}"
-        extra = (entity,) if entity in entities else ()
+        extra = (entity,) if self._tone_maps or entity in entities else ()
+        image = "final_preview", "tonemap.jpg"
+        if self._tone_maps:
+            image = "final_hdf5", "color.hdf5"
         return SampleFiles(
             sample_id=f"{scene}/{camera}/{frame:04d}",
             scene=scene,
-            image=f"{images}_final_preview/frame.{frame:04d}.tonemap.jpg",
+            image=f"{images}_{image[0]}/frame.{frame:04d}.{image[1]}",
             depth=f"{geometry}.depth_meters.hdf5",
             extra=extra if self._constant_focal_length else (*extra, _CAMERA_FILE),
         )
@@ -196,7 +232,14 @@ class Hypersim(FileReader):
                     f"{self._storage.where(_CAMERA_FILE)}: expected numbers in M_cam_from_uv of "
                     f"{row['scene_name']}, got other text"
                 ) from None
-            cameras[row["scene_name"]] = np.array(values).reshape(3, 3)
+            camera = np.array(values).reshape(3, 3)
+            diagonal = np.abs(np.diag(camera))
+            if not (np.abs(camera) < _MAX_ENTRY).all() or diagonal.min() < 1 / _MAX_ENTRY:
+                raise ValueError(
+                    f"{self._storage.where(_CAMERA_FILE)}: expected the camera of "
+                    f"{row['scene_name']} in M_cam_from_uv, got a matrix that is none: {values}"
+                )
+            cameras[row["scene_name"]] = camera
         return cameras
 
     def _rows(self, path: str, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -223,3 +223,51 @@ def test_damaged_tables_are_refused_in_one_line(tmp_path):
     (root / "metadata_images_split_scene_v1.csv").unlink()
     with pytest.raises(FileNotFoundError, match="csv: expected a file, got nothing there"):
         Hypersim(root).list_samples("train")
+
+
+def test_linear_colour_is_tone_mapped_where_there_is_geometry(tmp_path):
+    root = write_root(tmp_path / "root")
+    entity = np.array([[1, 1, 1, -1], [1, 1, 1, -1]], np.int32)
+    write_frame(root, np.ones((2, 4), np.float32), entity)
+    colour = np.full((2, 4, 3), 8.0, np.float16)
+    colour[:, 3] = 1000  # the sky, which decides nothing
+    folder = root / "ai_001_001/images/scene_cam_00_final_hdf5"
+    folder.mkdir()
+    with h5py.File(folder / "frame.0003.color.hdf5", "w") as file:
+        file.create_dataset("dataset", data=colour)
+
+    sample = read_only_frame(root, image="tone_mapped")
+
+    assert sample.image[:, :3].tolist() == [[[204] * 3] * 3] * 2  # 0.8 of 255
+    assert (sample.image[:, 3] == 255).all()
+    assert sample.sky.tolist() == (entity == -1).tolist()
+    with h5py.File(folder / "frame.0003.color.hdf5", "w") as file:
+        file.create_dataset("dataset", data=colour[..., 0])
+    with pytest.raises(ValueError, match=r"color.hdf5: expected H x W x 3 float values, got 2 x 4"):
+        read_only_frame(root, image="tone_mapped")
+    (
+        root / "ai_001_001/images/scene_cam_00_geometry_hdf5/frame.0003.render_entity_id.hdf5"
+    ).unlink()
+    with h5py.File(folder / "frame.0003.color.hdf5", "w") as file:
+        file.create_dataset("dataset", data=colour)
+    with pytest.raises(FileNotFoundError, match=r"render_entity_id.hdf5: expected a file"):
+        read_only_frame(root, image="tone_mapped")
+
+
+def test_linear_colour_above_the_limit_is_refused_by_its_header(tmp_path):
+    root = write_root(tmp_path / "root")
+    write_frame(root, np.ones((2, 4), np.float32), np.ones((2, 4), np.int32))
+    folder = root / "ai_001_001/images/scene_cam_00_final_hdf5"
+    folder.mkdir()
+    with h5py.File(folder / "frame.0003.color.hdf5", "w") as file:
+        file.create_dataset("dataset", (10**6, 10**6, 3), np.float16, chunks=(100, 100, 3))
+    reader = Hypersim(root, max_pixels=50, options=HypersimOptions(image="tone_mapped"))
+    files = {sample.sample_id: sample for sample in reader.list_samples("train")}
+
+    with pytest.raises(ValueError, match="expected 1 to 50 pixels, got 1000000 x 1000000"):
+        reader.read(files["ai_001_001/cam_00/0003"])
+
+
+def test_an_unknown_form_of_images_is_refused():
+    with pytest.raises(ValueError, match="image: expected preview or tone_mapped, got 'hdr'"):
+        HypersimOptions(image="hdr")
