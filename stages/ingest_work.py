@@ -6,20 +6,23 @@ between runs, by the listing (path, size, version) of its files.
 
 import hashlib
 import json
+import math
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from dav2.data.manifest import marked_name, sample_name
+from dav2.data.measurement import MEASURED_COLUMNS
 from dav2.data.sample import SampleFiles
 from dav2.data.storage import MAX_BYTES, Storage, StoredFile, split_part
 
 _ROWS_AT_ONCE = 4096
-_COMMIT_EVERY = 64
+_COMMIT_EVERY_S = 1.0  # what a kill may cost; each commit waits for the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,8 @@ class Job:
     sample_id: str
     split: str
     files: SampleFiles
-    key: str
-    """Names the sample's files with their sizes and versions."""
+    key: bytes
+    """Names the sample and its files with their sizes and versions: 16 bytes of a hash."""
 
 
 class IngestWork:
@@ -40,15 +43,15 @@ class IngestWork:
         """Opens the database of a source's work, creating it if there is none."""
         self._database = sqlite3.connect(path, timeout=60)
         run = self._database.execute
-        run("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row TEXT)")
+        run("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row TEXT)")
         # Of this run alone: SQLite keeps them in a file without a name, so nothing is left of them.
         run("CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, bytes INT, version TEXT)")
         run(
             "CREATE TEMP TABLE jobs (sample_id TEXT, reader_id TEXT PRIMARY KEY, split TEXT, "
-            "files TEXT, key TEXT)"
+            "files TEXT, key BLOB)"
         )
-        run("CREATE TEMP TABLE unread (key TEXT PRIMARY KEY, row TEXT)")
-        self._waiting = 0
+        run("CREATE TEMP TABLE unread (key BLOB PRIMARY KEY, row TEXT)")
+        self._committed_s = -math.inf  # the first row is kept at once, so that each run gets on
 
     def list_files(self, files: Iterable[StoredFile]) -> None:
         """Takes the listing of the source."""
@@ -59,9 +62,7 @@ class IngestWork:
         """Yields the listed files below a folder, by path."""
         top = f"{folder.strip('/')}/" if folder.strip("/") else ""
         last = top
-        query = (
-            "SELECT path, bytes, version FROM temp.listing WHERE path > ? ORDER BY path LIMIT ?"
-        )
+        query = "SELECT path, bytes, version FROM temp.listing WHERE path > ? ORDER BY path LIMIT ?"
         while True:  # no cursor stays open while jobs are added
             found = self._database.execute(query, (last, _ROWS_AT_ONCE)).fetchall()
             for path, size, version in found:
@@ -87,7 +88,8 @@ class IngestWork:
         """
         for files in samples:
             name = sample_name(source, files.sample_id)
-            text = json.dumps(asdict(files), ensure_ascii=False, sort_keys=True)
+            content = [files.sample_id, files.scene, files.image, files.depth, files.extra]
+            text = json.dumps(content, ensure_ascii=False)
             row = (name, files.sample_id, split, text, self._key(files, text))
             try:
                 self._database.execute("INSERT INTO temp.jobs VALUES (?, ?, ?, ?, ?)", row)
@@ -108,8 +110,8 @@ class IngestWork:
             values = (marked_name(name, reader_id), reader_id)
             run("UPDATE temp.jobs SET sample_id = ? WHERE reader_id = ?", values)
         run(
-            "CREATE TEMP TABLE missing AS SELECT key FROM temp.jobs LEFT JOIN rows USING (key) "
-            "WHERE row IS NULL ORDER BY sample_id"
+            "CREATE TEMP TABLE missing AS SELECT jobs.rowid AS job FROM temp.jobs "
+            "LEFT JOIN rows USING (key) WHERE row IS NULL ORDER BY sample_id"
         )
         count: int = run("SELECT COUNT(*) FROM temp.jobs").fetchone()[0]
         return count
@@ -118,7 +120,8 @@ class IngestWork:
         """Yields the samples that were not measured yet, by id."""
         query = (
             "SELECT missing.rowid, sample_id, split, files, key FROM temp.missing "
-            "JOIN temp.jobs USING (key) WHERE missing.rowid > ? ORDER BY missing.rowid LIMIT ?"
+            "JOIN temp.jobs ON jobs.rowid = job WHERE missing.rowid > ? "
+            "ORDER BY missing.rowid LIMIT ?"
         )
         last = 0
         while found := self._database.execute(query, (last, _ROWS_AT_ONCE)).fetchall():
@@ -133,12 +136,11 @@ class IngestWork:
     def keep(self, job: Job, row: Mapping[str, Any]) -> None:
         """Keeps what was measured; of a sample whose files could not be read for this run only."""
         table = "rows" if row["content_hash"] is not None else "temp.unread"
-        values = (job.key, json.dumps(row, ensure_ascii=False))
-        self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", values)
-        self._waiting += 1
-        if self._waiting >= _COMMIT_EVERY:
+        text = json.dumps([row[name] for name in MEASURED_COLUMNS], ensure_ascii=False)
+        self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", (job.key, text))
+        if time.monotonic() - self._committed_s >= _COMMIT_EVERY_S:
             self._database.commit()
-            self._waiting = 0
+            self._committed_s = time.monotonic()
 
     def measured(self) -> Iterator[list[tuple[Job, dict[str, Any]]]]:
         """Yields all samples with what was measured of them, by id, some thousand at a time."""
@@ -148,20 +150,23 @@ class IngestWork:
             "LEFT JOIN rows USING (key) LEFT JOIN temp.unread USING (key) ORDER BY sample_id"
         )
         while found := list(islice(rows, _ROWS_AT_ONCE)):
-            yield [(_job(row[:4]), json.loads(row[4])) for row in found]
+            yield [
+                (_job(row[:4]), dict(zip(MEASURED_COLUMNS, json.loads(row[4]), strict=True)))
+                for row in found
+            ]
 
     def close(self) -> None:
         """Commits what was measured."""
         self._database.commit()
         self._database.close()
 
-    def _key(self, files: SampleFiles, text: str) -> str:
+    def _key(self, files: SampleFiles, text: str) -> bytes:
         found = [
             self.file(path)
             for path in (files.image, *([files.depth] if files.depth else []), *files.extra)
         ]
         versions = [[file.bytes, file.version] if file else None for file in found]
-        return hashlib.sha256(json.dumps([text, versions]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([text, versions]).encode()).digest()[:16]
 
 
 class ListedStorage:
@@ -203,7 +208,7 @@ class ListedStorage:
         return self._storage.local_path(path)
 
 
-def _job(row: tuple[str, str, str, str]) -> Job:
+def _job(row: tuple[str, str, str, bytes]) -> Job:
     sample_id, split, text, key = row
-    content = json.loads(text)
-    return Job(sample_id, split, SampleFiles(**{**content, "extra": tuple(content["extra"])}), key)
+    reader_id, scene, image, depth, extra = json.loads(text)
+    return Job(sample_id, split, SampleFiles(reader_id, scene, image, depth, tuple(extra)), key)

@@ -48,13 +48,15 @@ def read_listing(path: Path) -> Iterator[StoredFile]:
         ValueError: If it is no listing.
     """
     try:
-        with pq.ParquetFile(path) as listing:
-            if listing.schema_arrow.names != LISTING_SCHEMA.names:
+        with path.open("rb") as stream, pq.ParquetFile(stream) as listing:
+            if not listing.schema_arrow.equals(LISTING_SCHEMA):
                 raise pa.ArrowInvalid
             for batch in listing.iter_batches(_CHUNK):
                 for row in batch.to_pylist():
                     yield StoredFile(**row)
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk, or no such file; of damage Arrow tells by errors without a number
         raise ValueError(
             f"{path}: expected a listing as `python -m stages.snapshot` writes it, got another or "
             "a damaged file"

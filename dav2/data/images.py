@@ -57,7 +57,7 @@ class ImageHeader:
     """Of the upright image, pixels."""
     width: int
     orientation: int
-    """EXIF's, 1 to 8; 1 where there is none or a damaged one."""
+    """EXIF's, 1 to 8; 1 where there is none, a damaged one, or one behind the pixels of a PNG."""
     focal_35mm: float | None
     """EXIF's focal length for a frame of 36 x 24 mm, in millimetres; None where it is not told."""
 
@@ -68,7 +68,9 @@ def read_header(
     """Returns what an image file says of itself, without decoding it; raises as `decode_image`."""
     picture = _open(data, where, max_pixels)
     try:
-        tags = picture.getexif()
+        # Pillow would decode a PNG to look for EXIF behind its pixels.
+        is_early = picture.format != "PNG" or "exif" in picture.info
+        tags = picture.getexif() if is_early else Image.Exif()
         orientation = tags.get(_ORIENTATION_TAG, 1)
         focal = tags.get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG)
     except _DAMAGE:

@@ -10,7 +10,7 @@ from dav2.data.manifest import MANIFEST_SCHEMA
 from dav2.data.sample import Reader, SampleFiles
 from dav2.data.statistics import depth_statistics, image_statistics
 
-_STATISTICS_SIDE_PX = 512  # shorter side that statistics of a large photograph are taken at
+_STATISTICS_SIDE_PX = 160  # shorter side that statistics of a large photograph are taken at
 MEASURED_COLUMNS = tuple(
     name
     for name in MANIFEST_SCHEMA.names

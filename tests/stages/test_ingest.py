@@ -17,6 +17,7 @@ from dav2.data.manifest import read_manifest
 from stages import ingest, ingest_work
 from stages.imports import closure
 from stages.ingest import main
+from tests.fixtures.ingesting import IngestProject, wait_until_begun
 
 OUT = Path("out")
 PARAMS = """
@@ -335,6 +336,34 @@ def test_a_dead_process_costs_one_sample(project, monkeypatch):
     assert quarantine["reason"][0] == (
         "03.jpg: expected files that can be read, got the death of the process"
     )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    tmp_path, read, monkeypatch
+):
+    project = IngestProject(tmp_path, num_photographs=80, num_workers=1)
+    monkeypatch.chdir(tmp_path)
+    main("photos", OUT)  # in this process
+    expected, before = published(), set()
+    project.forget()
+
+    for _ in range(2):
+        process = project.start()
+        wait_until_begun(process)
+        assert project.kill(process, after_s=0.1)
+        now = project.measured()
+        assert before < now, "nothing new was kept, or a sample was measured again"
+        assert project.published() == {}
+        before = now
+    assert project.parts()
+    assert len(before) < 80
+    project.finish()
+
+    assert before < project.measured()
+    assert len(project.measured()) == 80
+    assert project.published() == expected
+    assert not project.parts()
 
 
 def test_neither_stage_imports_torch():

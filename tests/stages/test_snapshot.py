@@ -100,3 +100,18 @@ def test_what_cannot_be_listed_ends_in_one_line_and_leaves_nothing(root, watch, 
 def test_an_unknown_source_is_named_with_the_known_ones(project):
     with pytest.raises(SystemExit, match="expected one of the sources photos, got 'fotos'"):
         main("fotos")
+
+
+def test_a_damaged_listing_is_refused_in_one_line_and_a_missing_one_told(project):
+    main("photos")
+    path = project / "lists" / "l.parquet"
+    whole = path.read_bytes()
+
+    assert len(list(snapshot.read_listing(path))) == 4
+    for damaged in (whole[:-20], whole[:4] + bytes(40) + whole[44:], b"PAR1", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"l\.parquet: expected a listing as .*damaged file$"):
+            list(snapshot.read_listing(path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"l\.parquet"):
+        list(snapshot.read_listing(path))

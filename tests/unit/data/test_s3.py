@@ -123,12 +123,15 @@ def test_members_of_a_tar_are_read_by_ranges_of_one_version(storage, gate, serve
         client.put_object(Bucket="bucket", Key="some/prefix/t.tar", Body=FILES["t.tar"])
 
 
-def test_large_files_are_refused_without_their_bytes(storage):
+def test_large_files_are_refused_without_their_bytes(storage, gate):
     assert storage.read("b.txt", max_bytes=3) == b"bee"
     with pytest.raises(ValueError, match=r"b\.txt: expected a file of at most 2 bytes, got 3$"):
         storage.read("b.txt", max_bytes=2)
     with pytest.raises(ValueError, match="at most 4 bytes, got 5"):
         storage.read("t.tar#0+5#x", max_bytes=4)
+    gate.lasting["b.txt"] = half_a_body
+    with pytest.raises(ValueError, match="at most 2 bytes, got 3"):
+        storage.read("b.txt", max_bytes=2)
 
 
 def test_status_is_that_of_the_file_and_none_without_one(storage):
@@ -174,6 +177,19 @@ def test_files_open_at_any_position_with_few_requests(storage, gate, monkeypatch
     ranges = [path.partition("#")[2] for _, path in gate.asked]
     assert ranges[:3] == ["", "0-3", "7-9"]
     assert len(ranges) <= 5
+
+
+def test_all_of_an_opened_file_is_one_request(storage, gate, server):
+    content = bytes(range(256)) * 400
+    s3_client(server[1]).put_object(Bucket="bucket", Key="large/file.bin", Body=content)
+    large = S3Storage("s3://bucket/large")
+    large._client = storage._client
+    gate.asked.clear()
+
+    with large.open("file.bin") as stream:
+        assert stream.read() == content
+
+    assert [kind for kind, _ in gate.asked] == ["HEAD", "GET"]
 
 
 @pytest.mark.parametrize("fault", [internal_error, slow_down, half_a_body, silence])
@@ -295,6 +311,11 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket, kind, gate):
 
 def test_a_forked_process_asks_by_itself(storage):
     assert storage.read("b.txt") == b"bee"
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
 
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(storage.read, ("b.txt",)).get(timeout=20) == b"bee"
+    process = fork.Process(target=lambda: answers.put(storage.read("b.txt")))
+    process.start()
+
+    assert answers.get(timeout=20) == b"bee"
+    process.join(timeout=20)

@@ -1,0 +1,375 @@
+"""Rate and memory of ingest, against a loop that only decodes with Pillow (`make bench-ingest`).
+
+Sources are made from a seed in a temporary folder and ingested by the stage itself, in processes of
+its own; the loop runs in as many. Files come from the page cache, so that disks do not count. Steps
+are timed in one further run within this process.
+"""
+
+import argparse
+import hashlib
+import inspect
+import io
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, chdir, contextmanager
+from dataclasses import dataclass
+from functools import partial, wraps
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from dav2.data import consistency, images, manifest, measurement, statistics, storage
+from dav2.data.images import encode_jpeg
+from dav2.data.measurement import MEASURED_COLUMNS
+from dav2.data.sample import SampleFiles
+from stages import ingest, ingest_work
+from stages.snapshot import LISTING_SCHEMA
+
+PROJECT = Path(__file__).resolve().parents[1]
+PARAMS = """
+sources:
+  small:
+    {{reader: folder, root: small, watch: small, domain: mixed, roles: {{unlabelled: [all]}}}}
+  large:
+    {{reader: folder, root: large, watch: large, domain: mixed, roles: {{unlabelled: [all]}}}}
+  depth:
+    {{reader: diode, root: depth, watch: depth, domain: mixed, roles: {{labelled: [train]}}}}
+  rows:
+    {{reader: folder, root: rows, watch: rows.parquet, domain: mixed, roles: {{unlabelled: [all]}}}}
+ingest:
+  num_workers: {num_workers}
+  max_image_pixels: 100000000
+  max_quarantined_fraction: 0.01
+"""
+SIZES = {"small": (360, 480), "large": (3000, 4000), "depth": (768, 1024)}
+_NUM_PICTURES = 8
+_MEMORY_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one run of the stage took."""
+
+    seconds: float
+    peak_mb: float
+    """Of resident memory, over the stage and its processes together."""
+
+
+def pictures(size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
+    """Yields RGB images as smooth and as noisy as photographs, each another."""
+    numbers = np.random.default_rng(0)
+    height, width = size
+    bases = []
+    for _ in range(min(count, _NUM_PICTURES)):
+        coarse = Image.fromarray(numbers.integers(0, 256, (24, 32, 3), np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        noise = numbers.integers(-6, 7, smooth.shape, np.int16)
+        bases.append((smooth + noise).clip(0, 255).astype(np.uint8))
+    for number in range(count):
+        yield np.roll(bases[number % len(bases)], number // len(bases), axis=1)
+
+
+def write_photographs(name: str, count: int) -> None:
+    """Writes JPEGs of quality 90, a thousand in a folder."""
+    for number, picture in enumerate(pictures(SIZES[name], count)):
+        path = Path(name) / f"{number // 1000:03d}" / f"{number % 1000:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_jpeg(picture, quality=90))
+
+
+def write_depth(count: int) -> None:
+    """Writes images with depth, as DIODE has them."""
+    for number, picture in enumerate(pictures(SIZES["depth"], count)):
+        stem = Path("depth/train/indoors/scene_00000/scan_00000") / f"{number:05d}"
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(stem.with_suffix(".png"), compress_level=1)
+        depth = 2 + picture[..., :1].astype(np.float32) / 64
+        np.save(f"{stem}_depth.npy", depth)
+        np.save(f"{stem}_depth_mask.npy", (picture[..., 1] > 25).astype(np.float32))
+
+
+def write_listing(count: int) -> None:
+    """Writes the listing of photographs that do not exist: everything about them is known."""
+    Path("rows").mkdir()
+    names = [f"{number // 1000:05d}/{number % 1000:03d}.jpg" for number in range(count)]
+    columns = [
+        names,
+        [100_000 + number for number in range(count)],
+        [f"{n:032x}" for n in range(count)],
+    ]
+    pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), "rows.parquet")
+
+
+def remember_rows() -> float:
+    """Lets the stage believe that it has measured every listed photograph; returns the seconds."""
+
+    def measured(function: Any, jobs: Iterable[SampleFiles], **_: Any) -> Iterator[dict[str, Any]]:
+        for files in jobs:
+            mark = hashlib.sha256(files.image.encode()).hexdigest()
+            known = {"width": 480, "height": 360, "bytes": 100_000, "brightness": 0.5}
+            row = dict.fromkeys(MEASURED_COLUMNS)
+            yield row | known | {"image_hash": mark, "content_hash": mark}
+
+    with _replaced(ingest, "map_surviving", measured):
+        started = time.perf_counter()
+        ingest.main("rows", Path("rows-1"))
+        return time.perf_counter() - started
+
+
+def run_stage(source: str, out: str) -> Taken:
+    """Runs the stage as `dvc` does, and watches how much memory it takes."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "stages.ingest", source, out]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    ended = threading.Event()
+    peak = 0
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(_MEMORY_EVERY_S):
+            peak = max(peak, _resident_bytes(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, shown = process.communicate()
+    taken_s = time.perf_counter() - started
+    ended.set()
+    watcher.join()
+    if process.returncode:
+        raise RuntimeError(f"ingest {source}: expected it to end well, got {shown}")
+    return Taken(taken_s, peak / 1e6)
+
+
+def _resident_bytes(pid: int) -> int:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            total += process.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass  # ended between the two calls; the next look counts the others
+    return total
+
+
+def pillow_rate(paths: Sequence[Path], num_workers: int) -> float:
+    """Returns how many files a second a loop reads and decodes at full size."""
+    parts = [paths[first::num_workers] for first in range(num_workers)]
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(_decode_all, [part[:1] for part in parts]))  # starts the processes
+        spans = list(pool.map(_decode_all, parts))
+    return len(paths) / (max(end for _, end in spans) - min(start for start, _ in spans))
+
+
+def _decode_all(paths: Sequence[Path]) -> tuple[float, float]:
+    """Returns when it started and ended, on the clock that all processes share."""
+    started = time.monotonic()
+    for path in paths:
+        Image.open(io.BytesIO(path.read_bytes())).load()
+    return started, time.monotonic()
+
+
+class Spans:
+    """Times functions; what one calls of the others counts for those alone."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._stack: list[tuple[str, float]] = []
+
+    def within(self, title: str, act: Callable[[], Any]) -> Any:
+        """Returns what `act` returns and counts its time."""
+        now = time.perf_counter()
+        if self._stack:
+            above, since = self._stack[-1]
+            self.seconds[above] += now - since
+        self._stack.append((title, now))
+        try:
+            return act()
+        finally:
+            now = time.perf_counter()
+            _, since = self._stack.pop()
+            self.seconds[title] += now - since
+            if self._stack:
+                self._stack[-1] = (self._stack[-1][0], now)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Times what ingest is made of until the block ends."""
+        places: list[tuple[Any, str, str]] = [
+            (storage.LocalStorage, "read", "reading"),
+            (storage.LocalStorage, "list_files", "listing files"),
+            (manifest.ManifestWriter, "write", "writing parquet"),
+        ]
+        for name, _ in inspect.getmembers(ingest_work.IngestWork, inspect.isfunction):
+            places.append((ingest_work.IngestWork, name, f"SQLite and JSON: {name.strip('_')}"))
+        for module in (images, statistics, consistency):
+            for name in _functions_of(module):
+                places.append((module, name, f"{module.__name__.split('.')[-1]}.{name}"))
+        with ExitStack() as stack:
+            for owner, name, title in places:
+                function = getattr(owner, name)
+                timed = self._timed(function, title)
+                for place in (owner, *_importers(function, owner)):
+                    stack.enter_context(_replaced(place, name, timed))
+            stack.enter_context(_replaced(measurement, "hashlib", _Hashes(self)))
+            yield
+
+    def _timed(self, function: Callable[..., Any], title: str) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(function):
+
+            @wraps(function)
+            def iterate(*arguments: Any, **options: Any) -> Iterator[Any]:
+                found = function(*arguments, **options)
+                while (one := self.within(title, lambda: next(found, self))) is not self:
+                    yield one
+
+            return iterate
+
+        @wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            return self.within(title, lambda: function(*arguments, **options))
+
+        return call
+
+
+class _Hashes:
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+
+    def sha256(self, data: bytes) -> Any:
+        return self._spans.within("hashing", lambda: hashlib.sha256(data))
+
+
+@contextmanager
+def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def _functions_of(module: ModuleType) -> list[str]:
+    found = inspect.getmembers(module, inspect.isfunction)
+    return [name for name, function in found if function.__module__ == module.__name__]
+
+
+def _importers(function: Any, owner: Any) -> list[ModuleType]:
+    """Returns the modules of the project that have taken the function by its name."""
+    return [
+        module
+        for title, module in list(sys.modules.items())
+        if title.startswith(("dav2.", "stages."))
+        and module is not owner
+        and getattr(module, function.__name__, None) is function
+    ]
+
+
+def step_seconds(source: str) -> dict[str, float]:
+    """Returns what each step of ingesting a source takes, read in this process."""
+
+    def map_here(
+        function: Any, jobs: Iterable[SampleFiles], *, prepare: Any, prepare_with: Any, **_: Any
+    ) -> Iterator[Any]:
+        prepare(*prepare_with)
+        for files in jobs:
+            yield spans.within("rest of measuring", partial(function, files))
+
+    spans = Spans()
+    with spans.watching(), _replaced(ingest, "map_surviving", map_here):
+        spans.within("rest", lambda: ingest.main(source, Path(f"{source}-steps")))
+    return dict(spans.seconds)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints a table of runs, and of the steps of each source."""
+    options = _parser().parse_args(arguments)
+    counts = {"small": options.num_images, "large": options.num_large, "depth": options.num_depth}
+    workers = options.num_workers
+    print(f"{platform.processor() or platform.machine()}, {workers} processes")
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        for package in ("dav2", "stages"):  # their code names the work
+            Path(package).symlink_to(PROJECT / package)
+        Path("params.yaml").write_text(PARAMS.format(num_workers=workers))
+        write_photographs("small", counts["small"])
+        write_photographs("large", counts["large"])
+        write_depth(counts["depth"])
+        write_listing(options.num_rows)
+        print("\n| run | samples | s | samples/s | of Pillow's rate | peak MB |")
+        print("|---|---|---|---|---|---|")
+        for source in ("small", "large", "depth"):
+            _compare(source, counts[source], workers)
+        _print_run("rows: keeping what was measured", options.num_rows, Taken(remember_rows(), 0))
+        _print_run(
+            "rows: planning from what is kept", options.num_rows, run_stage("rows", "rows-2")
+        )
+        for source in ("small", "large", "depth"):
+            _forget(source)
+            _print_steps(source, step_seconds(source), counts[source])
+        _print_steps("rows", step_seconds("rows"), options.num_rows)
+
+
+def _compare(source: str, count: int, workers: int) -> None:
+    suffix = "*.png" if source == "depth" else "*.jpg"
+    paths = sorted(Path(source).rglob(suffix))
+    rate = pillow_rate(paths, workers)
+    height, width = SIZES[source]
+    title = f"{source} ({width} x {height}): Pillow alone"
+    _print_run(title, count, Taken(count / rate, 0), rate)
+    first, again = run_stage(source, f"{source}-1"), run_stage(source, f"{source}-1")
+    _print_run(f"{source}: ingest", count, first, rate)
+    starting_s = again.seconds
+    steady = Taken(max(first.seconds - starting_s, 1e-9), first.peak_mb)
+    _print_run(f"{source}: the same without what the second run takes", count, steady, rate)
+    _print_run(f"{source}: the second run", count, again)
+
+
+def _forget(source: str) -> None:
+    for path in Path(".work").glob(f"ingest-{source}/*/rows.sqlite"):
+        path.unlink()
+
+
+def _print_run(title: str, count: int, taken: Taken, reference: float | None = None) -> None:
+    rate = count / taken.seconds
+    ratio = f"{rate / reference:.2f}" if reference else ""
+    memory = f"{taken.peak_mb:.0f}" if taken.peak_mb else ""
+    print(f"| {title} | {count} | {taken.seconds:.2f} | {rate:.1f} | {ratio} | {memory} |")
+
+
+def _print_steps(source: str, seconds: dict[str, float], count: int) -> None:
+    total = sum(seconds.values())
+    print(f"\n| {source}: step, in one process | ms a sample | share |\n|---|---|---|")
+    for title, taken_s in sorted(seconds.items(), key=lambda entry: -entry[1]):
+        if taken_s > 0.002 * total:
+            print(f"| {title} | {taken_s / count * 1e3:.3f} | {taken_s / total:.1%} |")
+    print(f"| together | {total / count * 1e3:.3f} | |")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Rate and memory of ingest against Pillow's.")
+    parser.add_argument("--num-images", type=int, default=10_000, help="of 480 x 360")
+    parser.add_argument("--num-large", type=int, default=200, help="of 4000 x 3000")
+    parser.add_argument("--num-depth", type=int, default=200, help="of 1024 x 768, with depth")
+    parser.add_argument("--num-rows", type=int, default=100_000, help="known beforehand")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count() or 1)
+    return parser
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
