@@ -52,31 +52,32 @@ def read_values(stored: Any, index: int | None = None) -> npt.NDArray[Any]:
         Hdf5Error: If it is compressed in a way that is not read.
         Exception: What h5py and zlib raise on damaged files, and `ValueError`.
     """
+    chunk, dtype = stored.chunks, stored.dtype
+    if chunk is None:
+        return np.asarray(stored[()] if index is None else stored[index])
+    num_bytes = int(np.prod(chunk, dtype=object)) * dtype.itemsize
+    if num_bytes > _MAX_CHUNK_BYTES:
+        raise Hdf5Error(f"chunks of {num_bytes} bytes; {_MAX_CHUNK_BYTES} are accepted")
     filters = _filters(stored)
-    if stored.chunks is None or not filters or filters == [_LZF] or filters == [_SHUFFLE, _LZF]:
+    if not filters or filters in ([_LZF], [_SHUFFLE, _LZF]):
         # Neither can grow beyond some multiple of what is in the file.
         return np.asarray(stored[()] if index is None else stored[index])
     if not set(filters) <= {_DEFLATE, _SHUFFLE, _FLETCHER32}:
         raise Hdf5Error(f"values through filters {filters}, of which gzip, lzf, shuffle are read")
-    chunk, dtype = stored.chunks, stored.dtype
-    num_bytes = int(np.prod(chunk, dtype=object)) * dtype.itemsize
-    if num_bytes > _MAX_CHUNK_BYTES:
-        raise Hdf5Error(f"chunks of {num_bytes} bytes; {_MAX_CHUNK_BYTES} are accepted")
-    first = range(0, stored.shape[0], chunk[0])
-    if index is not None:
-        first = range(index - index % chunk[0], index + 1, chunk[0])
-    values = np.empty((len(first) * chunk[0], *stored.shape[1:]), dtype)
-    others = (range(0, length, step) for length, step in zip(stored.shape[1:], chunk[1:], strict=True))
+    low, high = (0, stored.shape[0]) if index is None else (index, index + 1)
+    values = np.empty((high - low, *stored.shape[1:]), dtype)
     packed = bytearray(2 * num_bytes + _SPARE_BYTES)
-    for corner in itertools.product(first, *others):
+    firsts = range(low - low % chunk[0], high, chunk[0])
+    others = (range(0, end, step) for end, step in zip(stored.shape[1:], chunk[1:], strict=True))
+    for corner in itertools.product(firsts, *others):
         mask, data = stored.id.read_direct_chunk(corner, out=packed)
         plain = _unpacked(bytes(data), filters, mask, num_bytes, dtype.itemsize)
-        block = np.frombuffer(plain, dtype).reshape(chunk)
-        start = (corner[0] - first[0], *corner[1:])
-        place = tuple(slice(at, at + step) for at, step in zip(start, chunk, strict=True))
-        target = values[place]
+        begin = max(low, corner[0])
+        block = np.frombuffer(plain, dtype).reshape(chunk)[begin - corner[0] :]
+        start = (begin - low, *corner[1:])
+        target = values[tuple(slice(at, at + n) for at, n in zip(start, block.shape, strict=True))]
         target[...] = block[tuple(slice(length) for length in target.shape)]
-    return values[: stored.shape[0]] if index is None else values[index - first[0]]
+    return values if index is None else values[0]
 
 
 def _filters(stored: Any) -> list[int]:
@@ -98,8 +99,8 @@ def _unpacked(data: bytes, filters: list[int], mask: int, num_bytes: int, itemsi
             opened = zlib.decompressobj()
             # Within: a checksum that was added before.
             data = opened.decompress(data, num_bytes + _CHECKSUM_BYTES)
-            if not opened.eof and opened.decompress(opened.unconsumed_tail, 1):
-                raise ValueError("more than a chunk")
+            if opened.decompress(opened.unconsumed_tail, 1) or not opened.eof:
+                raise ValueError("more than a chunk, or no end")
         else:
             whole = len(data) - len(data) % itemsize
             rows = np.frombuffer(data[:whole], np.uint8).reshape(itemsize, -1)

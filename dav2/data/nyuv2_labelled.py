@@ -3,6 +3,7 @@
 Axes: H height, W width (pixels).
 """
 
+import errno
 import re
 import zlib
 from collections.abc import Callable
@@ -121,8 +122,9 @@ def _with_labelled(storage: Storage, read: Callable[[Any], Part]) -> Part:
         except (_UnexpectedError, Hdf5Error) as error:
             raise ValueError(f"{where}: expected NYU's labelled images, got {error}") from None
         except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk or the net, not the file
+            # A damaged file makes HDF5 seek to where no stream can; others are of disk or net.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
             raise ValueError(
                 f"{where}: expected a whole MATLAB v7.3 (HDF5) file, got one that is damaged, "
                 "truncated or something else"
@@ -147,7 +149,6 @@ def _checked(labelled: Any, key: str, max_pixels: int) -> Any:
 
 
 def _scenes(labelled: Any) -> list[str]:
-    import h5py
 
     references, images = find_array(labelled, "scenes"), find_array(labelled, "images")
     if references is None or images is None:
@@ -161,4 +162,4 @@ def _text(stored: Any) -> str:
     """Returns a MATLAB string: its UTF-16 units."""
     if stored.size > _MAX_SCENE_NAME or stored.dtype.kind != "u":
         raise _UnexpectedError(f"a scene named by {stored.size} {stored.dtype} values")
-    return "".join(chr(unit) for unit in stored[()].ravel())
+    return "".join(chr(unit) for unit in read_values(stored).ravel())

@@ -158,5 +158,6 @@ class Predictions(FileReader):
 def _inverse(values: Float64[np.ndarray, "H W"]) -> Float64[np.ndarray, "H W"]:
     """Returns 1 / value, NaN where that is no depth."""
     inverse = np.full(values.shape, np.nan)
-    np.divide(1, values, out=inverse, where=np.isfinite(values) & (values > 0))
+    with np.errstate(over="ignore"):
+        np.divide(1, values, out=inverse, where=np.isfinite(values) & (values > 0))
     return inverse

@@ -92,7 +92,8 @@ def _sample(image: str, depth: str | None = None, *, where: str) -> SampleFiles:
     path = PurePosixPath(image)
     if len(path.parts) != 6 or path.parts[2:4] != ("frames", "rgb"):
         raise ValueError(
-            f"{where}: expected SceneXX/<variation>/frames/rgb/Camera_X/rgb_NNNNN.jpg, got {image!r}"
+            f"{where}: expected SceneXX/<variation>/frames/rgb/Camera_X/rgb_NNNNN.jpg, "
+            f"got {image!r}"
         )
     scene, variation, frames, _, camera, name = path.parts
     number = PurePosixPath(name).stem.removeprefix("rgb_")

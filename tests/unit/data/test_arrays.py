@@ -152,3 +152,12 @@ def test_pfm_of_another_size_colour_or_length_is_refused(tmp_path):
     path.write_bytes(b"PF\n3 2\n-1\n" + bytes(72))
     with pytest.raises(ValueError, match="expected a whole greyscale PFM"):
         read_pfm(path, size=(2, 3))
+
+
+def test_an_npy_header_that_ends_within_a_bracket_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", VALUES)
+    data = (tmp_path / "a.npy").read_bytes().replace(b"(2, 3), }", b"(2, 3 (  ")
+    (tmp_path / "a.npy").write_bytes(data)
+
+    with pytest.raises(ValueError, match=r"a\.npy: expected a whole NumPy array file"):
+        read_npy(tmp_path / "a.npy", size=(2, 3), kinds="f")

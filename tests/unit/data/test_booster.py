@@ -129,3 +129,12 @@ def test_nothing_to_read_is_an_error(tmp_path):
         Booster(tmp_path).list_samples("test")
     with pytest.raises(ValueError, match="expected samples of split 'train', got none"):
         Booster(tmp_path).list_samples("train")
+
+
+def test_a_disparity_next_to_nothing_is_not_measured(tmp_path):
+    write_scene(tmp_path, disparity=np.array([[8, 1e-42, 8], [8, 8, 8]], np.float32))
+    reader = Booster(tmp_path)
+
+    sample = reader.read(reader.list_samples("train")[0])
+
+    assert sample.valid.tolist() == [[True, False, True], [True, True, True]]

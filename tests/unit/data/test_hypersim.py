@@ -271,3 +271,14 @@ def test_linear_colour_above_the_limit_is_refused_by_its_header(tmp_path):
 def test_an_unknown_form_of_images_is_refused():
     with pytest.raises(ValueError, match="image: expected preview or tone_mapped, got 'hdr'"):
         HypersimOptions(image="hdr")
+
+
+@pytest.mark.parametrize("entry", [(0, 0.0), (4, np.nan), (8, 1e-9), (1, 1e300)])
+def test_a_matrix_that_is_no_camera_is_refused(entry, tmp_path):
+    camera = list(STRAIGHT)
+    camera[entry[0]] = entry[1]
+    root = write_root(tmp_path / "root", camera=camera)
+    write_frame(root, np.ones((2, 4), np.float32))
+
+    with pytest.raises(ValueError, match=r"expected the camera of ai_001_001 .*a matrix that is n"):
+        read_only_frame(root)

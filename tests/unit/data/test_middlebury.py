@@ -144,3 +144,12 @@ def test_other_calibrations_are_refused(old, new, message, tmp_path):
 
     with pytest.raises(ValueError, match=rf"Adirondack/calib\.txt: {message}"):
         reader.read(reader.list_samples("all")[0])
+
+
+def test_a_disparity_next_to_nothing_is_not_measured(tmp_path):
+    write_official(tmp_path, np.array([[4, 1e-42, 8], [8, 8, 8]], np.float32))
+    reader = Middlebury(tmp_path)
+
+    sample = reader.read(reader.list_samples("all")[0])
+
+    assert sample.valid.tolist() == [[True, False, True], [True, True, True]]

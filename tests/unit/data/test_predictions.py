@@ -185,3 +185,10 @@ def test_nothing_to_read_is_an_error(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="expected samples of split 'all', got none"):
         Predictions(tmp_path).list_samples("all")
+
+
+def test_a_value_next_to_nothing_is_no_depth(tmp_path):
+    write_image(tmp_path)
+    write_map(tmp_path, values=np.array([[5e-324, 1, 2], [1, 1, 4]]))
+
+    assert read_only(tmp_path).valid.tolist() == [[False, True, True], [True, True, True]]
