@@ -118,7 +118,7 @@ def gather(
             inside = rows[rows["source"] == name]
             has_depth = bool(inside["depth"].notna().any())
             table = SourceTable(f"{role} of {name}", role, name, sources[name].domain, has_depth)
-            tables[table.name] = _with_facts(inside)
+            tables[table.name] = _with_facts(inside, params.maps_of(name).edge_slack)
             checks += image_checks(params, table)
             checks += depth_checks(params, table) if has_depth else ()
     return roles, tables, checks
@@ -188,14 +188,14 @@ def _looks_like_another(rows: pd.DataFrame) -> "pd.Series[bool]":
     return alike
 
 
-def _with_facts(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_facts(rows: pd.DataFrame, edge_slack: float) -> pd.DataFrame:
     """Returns one source's rows with what its checks compare; null where it cannot be told."""
     sizes = rows["width"].astype("string") + " x " + rows["height"].astype("string")
     agreement, moved = rows["edge_agreement"], rows["edge_agreement_moved"]
     return rows.assign(
         short_side_px=rows[["width", "height"]].min(axis=1),
         has_common_size=sizes == (sizes.mode().iloc[0] if len(sizes) else ""),
-        aligned=(agreement >= moved).astype(object).where(agreement.notna(), None),
+        aligned=(agreement >= moved - edge_slack).astype(object).where(agreement.notna(), None),
         shows_sky=(rows["sky_fraction"] > 0)
         .astype(object)
         .where(rows["sky_fraction"].notna(), None),

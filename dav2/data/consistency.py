@@ -14,10 +14,10 @@ from PIL import Image
 
 from dav2.data.sample import DepthSample, Intrinsics
 
-_GRID_SIDE_PX = 256  # of the shorter side: every n-th pixel is looked at
+_GRID_SIDE_PX = 160  # of the shorter side: every n-th pixel is looked at
 _STEP = 4  # of second differences, in pixels of that grid
 _FLAT_SHARE = 0.25  # of all second differences: those that lie on planes, if there are any
-_FLAT_ENOUGH = 1e-6  # of inverse depth: below the rounding of float32 nothing is told apart
+_FLAT_ENOUGH = 1e-6  # below the rounding of float32 nothing is told apart
 _EDGE_SHARE = 0.05  # of pixels: the steepest steps in depth
 _SHIFTS_PX = (2, 4, 8)  # of that grid
 _MIN_PIXELS = 256
@@ -58,12 +58,13 @@ def consistency_statistics(sample: DepthSample) -> ConsistencyStatistics:
     if as_depth is not None:
         as_inverse = _unevenness(depth, near)
         assert as_inverse is not None
-        over_inverse = (as_depth + _FLAT_ENOUGH) / (as_inverse + _FLAT_ENOUGH)
+        rounding = _rounding(depth[near])
+        over_inverse = (as_depth + rounding) / (as_inverse + rounding)
         if sample.intrinsics is not None:
             rays = _ray_lengths(sample.depth.shape, sample.intrinsics)[::stride, ::stride]
             as_distance = _unevenness(rays / depth, near)
             assert as_distance is not None
-            over_distance = (as_depth + _FLAT_ENOUGH) / (as_distance + _FLAT_ENOUGH)
+            over_distance = (as_depth + rounding) / (as_distance + rounding)
     known = near if sample.sky is None else near | sample.sky[::stride, ::stride]
     inverse = np.where(near, 1 / depth, 0.0)
     luma = np.asarray(Image.fromarray(sample.image).convert("L"))[::stride, ::stride]
@@ -85,6 +86,18 @@ def _unevenness(values: Float64[np.ndarray, "h w"], near: Bool[np.ndarray, "h w"
     if bends.size < _MIN_PIXELS:
         return None
     return float(np.quantile(bends, _FLAT_SHARE))
+
+
+def _rounding(depths: Float64[np.ndarray, " N"]) -> float:
+    """Returns by how much rounding may bend a plane, relative to the depth.
+
+    A map in whole centimetres is exactly flat on steps and nowhere between them.
+    """
+    levels = np.unique(depths)
+    if len(levels) < 2:
+        return _FLAT_ENOUGH
+    step = float(np.diff(levels).min()) / 2
+    return max(_FLAT_ENOUGH, step / float(np.median(depths)))
 
 
 def _ray_lengths(shape: tuple[int, ...], camera: Intrinsics) -> Float64[np.ndarray, "H W"]:
@@ -128,11 +141,11 @@ def _steps(
     return steps
 
 
-def _ranks(values: Float32[np.ndarray, "H W"]) -> Float64[np.ndarray, "h w"]:
-    """Returns the share of pixels with a smaller value, ties counted half."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+def _ranks(levels: Float32[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
+    """Returns the share of pixels with a smaller value, ties counted half; of whole numbers."""
+    counts = np.bincount(levels.astype(np.int64).ravel())
     below = np.cumsum(counts) - counts / 2
-    ranks: Float64[np.ndarray, "h w"] = (below / values.size)[inverse].reshape(values.shape)
+    ranks: Float64[np.ndarray, "h w"] = (below / levels.size)[levels.astype(np.int64)]
     return ranks
 
 

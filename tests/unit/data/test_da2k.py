@@ -76,7 +76,7 @@ def test_annotations_of_another_form_are_refused_for_their_image(entries, got, t
 
 
 def test_unreadable_annotations_and_unknown_splits_are_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="annotations.json: expected a file, got nothing"):
+    with pytest.raises(FileNotFoundError, match=r"annotations\.json: expected a file, got nothing"):
         Da2k(tmp_path).list_samples("test")
     with pytest.raises(ValueError, match="expected an object of images"):
         Da2k(write_root(tmp_path, [])).list_samples("test")
