@@ -21,8 +21,8 @@ from tests.fixtures.datasets import DATASETS, TABLES
 from tests.fixtures.decoders import DECODERS
 
 NUM_CASES = 100
-NUM_TABLE_CASES = 50
-NUM_DATASET_CASES = 20
+NUM_TABLE_CASES = 25
+NUM_DATASET_CASES = 8
 
 
 @pytest.fixture(scope="module")
