@@ -168,7 +168,9 @@ def test_cancelling_leaves_no_process(project: Path, number: signal.Signals):
 
     (project / "left.order").write_text("hang")
     environment = get_current_settings().to_environment_variables(include_secrets=True)
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+    # What runs in the background of a shell inherits that SIGINT is ignored.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
     code += "from flows.rebuild import main; sys.exit(main([]))"
     flow = subprocess.Popen(
         [sys.executable, "-c", code],
