@@ -4,7 +4,6 @@ import io
 import json
 import re
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from dav2.data import s3
 from dav2.data.manifest import read_manifest
 from stages import ingest, snapshot
 from stages.ingest import main
+from tests.fixtures.encoded import tar
 from tests.fixtures.s3_server import (
     environment,
     half_a_body,
@@ -55,19 +55,9 @@ def photograph(seed):
     return stream.getvalue()
 
 
-def tar_of(files):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
-
-
 FILES = {f"a/{number} é.jpg": photograph(number) for number in range(5)}
 FILES |= {"b/5.jpg": photograph(5), "b/text.png": b"not a picture", "list.csv": b"1,2"}
-FILES["c/t.tar"] = tar_of({f"{number}.jpg": photograph(10 + number) for number in range(3)})
+FILES["c/t.tar"] = tar({f"{number}.jpg": photograph(10 + number) for number in range(3)})
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,9 @@
 """Objects365's layout: patches of training and validation photographs."""
 
-import io
-import tarfile
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from dav2.data.objects365 import Objects365
-
-
-def jpeg(size=(7, 9), level=50, form="JPEG"):
-    stream = io.BytesIO()
-    Image.fromarray(np.full((*size, 3), level, np.uint8)).save(stream, form)
-    return stream.getvalue()
-
-
-def write(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def write_tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(data)
-            tar.addfile(header, io.BytesIO(data))
-
-
-def listed(reader, split):
-    return [(files.sample_id, files.scene) for files in reader.list_samples(split)]
+from tests.fixtures.photographs import jpeg, listed, write, write_tar
 
 
 def test_patches_are_read_in_tars_and_unpacked(tmp_path):

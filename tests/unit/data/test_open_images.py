@@ -1,38 +1,9 @@
 """Open Images' layout: subsets by folder, by tar or by listing."""
 
-import io
-import tarfile
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from dav2.data.open_images import OpenImages, OpenImagesOptions
-
-
-def jpeg(size=(7, 9), level=50, form="JPEG"):
-    stream = io.BytesIO()
-    Image.fromarray(np.full((*size, 3), level, np.uint8)).save(stream, form)
-    return stream.getvalue()
-
-
-def write(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def write_tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(data)
-            tar.addfile(header, io.BytesIO(data))
-
-
-def listed(reader, split):
-    return [(files.sample_id, files.scene) for files in reader.list_samples(split)]
-
+from tests.fixtures.photographs import jpeg, listed, write, write_tar
 
 A, B, C, D = "000002b66c9c498e", "ffffffffffffffff", "0000000000000000", "8000000000000000"
 LISTING = "train-images.csv"

@@ -1,15 +1,12 @@
 """Photographs are found in folders and in tars alike, and none is dropped in silence."""
 
-import io
 import re
-import tarfile
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from dav2.data.photographs import Photograph, PhotographReader, list_photographs
 from dav2.data.storage import LocalStorage
+from tests.fixtures.photographs import jpeg, write, write_tar
 
 
 class Plain(PhotographReader):
@@ -23,32 +20,12 @@ class Plain(PhotographReader):
         return self._stream(split)
 
 
-def jpeg(level=50):
-    stream = io.BytesIO()
-    Image.fromarray(np.full((7, 9, 3), level, np.uint8)).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def write(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def write_tar(path, **members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(data)
-            tar.addfile(header, io.BytesIO(data))
-
-
 def test_a_tar_is_listed_as_if_it_were_unpacked_beside_itself(tmp_path):
     for name in ("b.JPG", "a.jpeg", "c/d.png", "c/e.webp", "c/notes.txt", ".h/f.jpg", "c/._d.png"):
         write(tmp_path / name)
     members = {"./g.jpg": b"tar 1", "in/./h.PNG": b"tar 2", "h.json": b"", ".i.jpg": b""}
-    write_tar(tmp_path / "c" / "x.tar", **members)
-    write_tar(tmp_path / ".hidden.tar", **members)
+    write_tar(tmp_path / "c" / "x.tar", members)
+    write_tar(tmp_path / ".hidden.tar", members)
     storage = LocalStorage(tmp_path)
 
     found = list(list_photographs(storage))
@@ -77,7 +54,7 @@ def test_compressed_tars_are_refused_rather_than_left_out(name, tmp_path):
 def test_a_reader_takes_split_scene_and_id_from_names(tmp_path):
     write(tmp_path / "train" / "one.jpg", jpeg(level=80))
     write(tmp_path / "val" / "two.jpg")
-    write_tar(tmp_path / "train" / "007.tar", **{"three.jpg": jpeg(level=120)})
+    write_tar(tmp_path / "train" / "007.tar", {"three.jpg": jpeg(level=120)})
     reader = Plain(tmp_path)
 
     samples = list(reader.list_samples("train"))
@@ -90,11 +67,11 @@ def test_a_reader_takes_split_scene_and_id_from_names(tmp_path):
         assert (sample.dataset, sample.scene) == ("plain", files.scene)
         assert sample.depth is None
         assert sample.valid is None
-        assert reader.read_bytes(files.image) == jpeg(level)
+        assert reader.read_bytes(files.image) == jpeg(level=level)
 
 
 def test_a_photograph_of_another_name_is_refused(tmp_path):
-    write_tar(tmp_path / "train.tar", **{"one.jpg": b"", "one two.jpg": b""})
+    write_tar(tmp_path / "train.tar", {"one.jpg": b"", "one two.jpg": b""})
 
     samples = Plain(tmp_path).list_samples("train")
 
@@ -115,7 +92,7 @@ def test_nothing_of_a_split_is_an_error(tmp_path):
 
 
 def test_a_member_that_is_no_image_says_which(tmp_path):
-    write_tar(tmp_path / "train.tar", **{"one.jpg": b"nothing"})
+    write_tar(tmp_path / "train.tar", {"one.jpg": b"nothing"})
     reader = Plain(tmp_path)
 
     with pytest.raises(ValueError, match=r"train\.tar#\d+\+7#one\.jpg: expected a JPEG, PNG or"):
@@ -123,7 +100,7 @@ def test_a_member_that_is_no_image_says_which(tmp_path):
 
 
 def test_the_pixel_limit_holds_within_tars(tmp_path):
-    write_tar(tmp_path / "train.tar", **{"one.jpg": jpeg()})
+    write_tar(tmp_path / "train.tar", {"one.jpg": jpeg()})
     reader = Plain(tmp_path, max_pixels=62)
 
     with pytest.raises(ValueError, match="expected an image of 1 to 62 pixels, got 9 x 7"):

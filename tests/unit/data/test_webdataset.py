@@ -1,37 +1,9 @@
 """Any WebDataset: one photograph a key, the tar as the scene."""
 
-import io
-import tarfile
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from dav2.data.webdataset import WebDataset, WebDatasetOptions
-
-
-def jpeg(size=(7, 9), level=50, form="JPEG"):
-    stream = io.BytesIO()
-    Image.fromarray(np.full((*size, 3), level, np.uint8)).save(stream, form)
-    return stream.getvalue()
-
-
-def write(path, data=b"x"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def write_tar(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            header = tarfile.TarInfo(name)
-            header.size = len(data)
-            tar.addfile(header, io.BytesIO(data))
-
-
-def listed(reader, split):
-    return [(files.sample_id, files.scene) for files in reader.list_samples(split)]
+from tests.fixtures.photographs import jpeg, listed, write, write_tar
 
 
 def test_the_image_of_each_key_is_read_in_place(tmp_path):
