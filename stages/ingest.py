@@ -150,20 +150,20 @@ def _measure_missing(
 
 
 # The state of a worker process: one reader, with the tables it has read.
-_worker: tuple[Reader, RememberingStorage]
+_worker: tuple[Reader, RememberingStorage, int]
 
 
 def _prepare(location: SourceLocation, max_pixels: int) -> None:
     global _worker
     storage = RememberingStorage(open_storage(location.root))
-    _worker = (location.open(max_pixels=max_pixels, storage=storage), storage)
+    _worker = (location.open(max_pixels=max_pixels, storage=storage), storage, max_pixels)
     warnings.simplefilter("ignore")  # Pillow's on damaged metadata; what matters becomes a reason
 
 
 def _measure_one(files: SampleFiles) -> dict[str, Any]:
-    reader, storage = _worker
+    reader, storage, max_pixels = _worker
     with storage.remembering():
-        return measure_sample(reader, files, where=storage.where())
+        return measure_sample(reader, files, where=storage.where(), max_pixels=max_pixels)
 
 
 def _died(files: SampleFiles) -> dict[str, Any]:

@@ -203,10 +203,6 @@ class ListedStorage:
         """Returns a file to read from at any position."""
         return self._storage.open(path)
 
-    def local_path(self, path: str) -> Path:
-        """Returns where a file lies on this machine."""
-        return self._storage.local_path(path)
-
 
 def _job(row: tuple[str, str, str, bytes]) -> Job:
     sample_id, split, text, key = row

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_JOBS_AT_ONCE = 8
+_JOBS_AT_ONCE = 16
 _BATCHES_A_WORKER = 4
 
 

@@ -91,13 +91,6 @@ class Bdd100k(PhotographReader):
         with self._reading:
             return self._video(video).image(number)
 
-    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the sample's image, of a frame in full: a video decodes no smaller."""
-        _, number = self._frame_of(files.image)
-        if number is None:
-            return super().read_reduced(files, at_least_px=at_least_px)
-        return self.read_image(files)
-
     def read_bytes(self, path: str) -> bytes:
         """Returns the bytes of an image file; of a frame, its pixels as the codec defines them."""
         video, number = self._frame_of(path)

@@ -145,12 +145,6 @@ class Hypersim(FileReader):
         geometry = self._array(entity, colour.shape[:2], "i") != _NO_GEOMETRY
         return tone_map(colour, geometry)
 
-    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the image alone; tone-mapped ones at full size."""
-        if self._tone_maps:
-            return self.read_image(files)
-        return super().read_reduced(files, at_least_px=at_least_px)
-
     def _sample(self, row: Mapping[str, str], entities: set[str]) -> SampleFiles:
         scene, camera = row["scene_name"], row["camera_name"]
         if not row["frame_id"].isdecimal():

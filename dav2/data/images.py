@@ -62,29 +62,63 @@ class ImageHeader:
     """EXIF's focal length for a frame of 36 x 24 mm, in millimetres; None where it is not told."""
 
 
-def read_header(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, where: str = "image bytes"
-) -> ImageHeader:
-    """Returns what an image file says of itself, without decoding it; raises as `decode_image`."""
-    picture = _open(data, where, max_pixels)
-    try:
-        # Pillow would decode a PNG to look for EXIF behind its pixels.
-        is_early = picture.format != "PNG" or "exif" in picture.info
-        tags = picture.getexif() if is_early else Image.Exif()
-        orientation = tags.get(_ORIENTATION_TAG, 1)
-        focal = tags.get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG)
-    except _DAMAGE:
-        orientation, focal = 1, None
-    turned = orientation in _UPRIGHT
-    width, height = picture.size if not turned or orientation < 5 else picture.size[::-1]
-    return ImageHeader(
-        format=str(picture.format),
-        mode=picture.mode,
-        height=height,
-        width=width,
-        orientation=orientation if turned else 1,
-        focal_35mm=float(focal) if isinstance(focal, int | float) and 0 < focal < 1e4 else None,
-    )
+class EncodedImage:
+    """An image file whose header has been read; nothing else is decoded until asked for."""
+
+    def __init__(
+        self, data: bytes, *, max_pixels: int = MAX_PIXELS, where: str = "image bytes"
+    ) -> None:
+        """Reads the header.
+
+        Args:
+            data: JPEG, PNG or WebP, told by its first bytes, whatever its name.
+            max_pixels: Largest accepted H x W.
+            where: Name of the bytes, for messages.
+
+        Raises:
+            ValueError: If it is no such image, too large, or its header is damaged.
+        """
+        self._picture = _open(data, where, max_pixels)
+        self._data = data
+        self._where = where
+
+    def header(self) -> ImageHeader:
+        """Returns what the file says of itself, without decoding it."""
+        picture = self._picture
+        try:
+            # Pillow would decode a PNG to look for EXIF behind its pixels.
+            is_early = picture.format != "PNG" or "exif" in picture.info
+            tags = picture.getexif() if is_early else Image.Exif()
+            orientation = tags.get(_ORIENTATION_TAG, 1)
+            focal = tags.get_ifd(_EXIF_IFD).get(_FOCAL_35MM_TAG)
+        except _DAMAGE:
+            orientation, focal = 1, None
+        turned = orientation in _UPRIGHT
+        width, height = picture.size if not turned or orientation < 5 else picture.size[::-1]
+        return ImageHeader(
+            format=str(picture.format),
+            mode=picture.mode,
+            height=height,
+            width=width,
+            orientation=orientation if turned else 1,
+            focal_35mm=float(focal) if isinstance(focal, int | float) and 0 < focal < 1e4 else None,
+        )
+
+    def decode(self, *, at_least_px: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns the image as `decode_image`; once only, as it takes the header apart."""
+        picture = self._picture
+        try:
+            if at_least_px is not None:
+                picture.draft(None, (at_least_px, at_least_px))
+            picture.load()
+            if picture.format == "PNG" and _PNG_END not in self._data:
+                raise OSError("Pillow accepts a PNG whose last bytes are missing")
+        except _DAMAGE:
+            raise ValueError(
+                f"{self._where}: expected a whole {picture.format} image, "
+                f"got one of {len(self._data)} bytes that is truncated or damaged"
+            ) from None
+        return _to_rgb(_upright(picture))
 
 
 def decode_image(
@@ -116,19 +150,7 @@ def decode_image(
     if isinstance(source, Path) and not source.is_file():
         raise FileNotFoundError(f"{where}: expected an image file, got nothing there")
     data = source if isinstance(source, bytes) else source.read_bytes()
-    picture = _open(data, where, max_pixels)
-    try:
-        if at_least_px is not None:
-            picture.draft(None, (at_least_px, at_least_px))
-        picture.load()
-        if picture.format == "PNG" and _PNG_END not in data:
-            raise OSError("Pillow accepts a PNG whose last bytes are missing")
-    except _DAMAGE:
-        raise ValueError(
-            f"{where}: expected a whole {picture.format} image, "
-            f"got one of {len(data)} bytes that is truncated or damaged"
-        ) from None
-    return _to_rgb(_upright(picture))
+    return EncodedImage(data, max_pixels=max_pixels, where=where).decode(at_least_px=at_least_px)
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], *, quality: int) -> bytes:

@@ -5,12 +5,12 @@ write it, little-endian: pages of one size, the first two of which (meta pages) 
 tree; a leaf holds a value or the number of the first of the pages that do.
 """
 
-import io
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import partial
-from typing import NoReturn
+from io import BytesIO
+from typing import IO, NoReturn
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _PAGE_HEADER = struct.Struct("<QHHHH")  # number, padding, flags, lower, upper
@@ -38,7 +38,7 @@ class LmdbFile:
     no more levels than it says, keys ascend, so that a tree that bites its tail ends the reading.
     """
 
-    def __init__(self, stream: io.RawIOBase | io.BufferedIOBase, *, num_bytes: int) -> None:
+    def __init__(self, stream: IO[bytes] | BytesIO, *, num_bytes: int) -> None:
         """Reads both meta pages and takes the newer one.
 
         Args:

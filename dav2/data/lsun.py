@@ -7,7 +7,6 @@ bytes: the release calls them JPEG, its own export names them `.webp`. The ten t
 some 9.9 million images.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +23,11 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class Lsun(FileReader):
-    """Reads `<category>_{train,val}_lmdb/data.mdb` in a local folder; the category is the scene.
+    """Reads `<category>_{train,val}_lmdb/data.mdb`; the category is the scene.
 
-    A sample's path is `<folder>/data.mdb#<key>`. Buckets are refused, as each image would take
-    several requests one after the other. Any categories will do: their numbers of images are not
-    checked. The `test` set has no categories and is not read.
+    A sample's path is `<folder>/data.mdb#<key>`. From a bucket each image takes several requests
+    one after the other: copy the databases to a disk. Any categories will do: their numbers of
+    images are not checked. The `test` set has no categories and is not read.
     """
 
     def list_samples(self, split: str) -> Iterator[SampleFiles]:
@@ -76,12 +75,12 @@ class Lsun(FileReader):
     def _reading(self, database: str) -> Iterator[LmdbFile]:
         """Yields the opened database; what is found damaged within is told with its name."""
         where = self._storage.where(database)
-        path = self._storage.local_path(database)
-        if self._storage.status(database) is None:
+        found = self._storage.status(database)
+        if found is None:
             raise FileNotFoundError(f"{where}: expected a file, got nothing there")
-        with path.open("rb", buffering=0) as stream:
+        with self._storage.open(database) as stream:
             try:
-                yield LmdbFile(stream, num_bytes=os.fstat(stream.fileno()).st_size)
+                yield LmdbFile(stream, num_bytes=found.bytes)
             except DamagedDatabaseError as error:
                 raise ValueError(
                     f"{where}: expected a whole LMDB database, got a damaged or truncated one, or "

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 from dav2.data.consistency import consistency_statistics
-from dav2.data.images import ImageHeader, read_header
+from dav2.data.images import EncodedImage, ImageHeader
 from dav2.data.manifest import MANIFEST_SCHEMA
 from dav2.data.sample import Reader, SampleFiles
 from dav2.data.statistics import depth_statistics, image_statistics
 
-_STATISTICS_SIDE_PX = 160  # shorter side that statistics of a large photograph are taken at
+_STATISTICS_SIDE_PX = 80  # shorter side that statistics of a large photograph are taken at
 MEASURED_COLUMNS = tuple(
     name
     for name in MANIFEST_SCHEMA.names
@@ -31,7 +31,9 @@ MEASURED_COLUMNS = tuple(
 """The columns of a manifest that come from a sample's bytes."""
 
 
-def measure_sample(reader: Reader, files: SampleFiles, *, where: str) -> dict[str, Any]:
+def measure_sample(
+    reader: Reader, files: SampleFiles, *, where: str, max_pixels: int
+) -> dict[str, Any]:
     """Returns the measured columns of one sample.
 
     A sample that cannot be read has a one-line `reason` with paths relative to the root, and
@@ -41,11 +43,12 @@ def measure_sample(reader: Reader, files: SampleFiles, *, where: str) -> dict[st
         reader: Reader of the dataset; over remembering storage, each file is read once.
         files: One of its samples.
         where: The root's full name, which reasons leave out.
+        max_pixels: Larger images are refused, as by the reader.
     """
     row: dict[str, Any] = dict.fromkeys(MEASURED_COLUMNS)
     try:
-        data = _contents(reader, files, row)
-        header = _header(data)
+        encoded = _encoded(_contents(reader, files, row), files.image, max_pixels)
+        header = encoded.header() if encoded is not None else None
         if header is not None:
             row |= {
                 "image_format": header.format,
@@ -53,9 +56,9 @@ def measure_sample(reader: Reader, files: SampleFiles, *, where: str) -> dict[st
                 "exif_orientation": header.orientation,
                 "exif_focal_35mm": header.focal_35mm,
             }
-        if header is not None and _may_be_reduced(files, header):
+        if encoded is not None and header is not None and _may_be_reduced(files, header):
             row |= {"height": header.height, "width": header.width}
-            image = reader.read_reduced(files, at_least_px=_STATISTICS_SIDE_PX)
+            image = encoded.decode(at_least_px=_STATISTICS_SIDE_PX)
             row |= asdict(image_statistics(image))
         else:
             sample = reader.read(files)
@@ -65,14 +68,15 @@ def measure_sample(reader: Reader, files: SampleFiles, *, where: str) -> dict[st
                 row |= asdict(depth_statistics(sample)) | asdict(consistency_statistics(sample))
     except (ValueError, OSError) as error:
         row["reason"] = _reason(error, where)
-        row |= _image_alone(reader, files)
+        if row["image_hash"] is not None and (files.depth or files.extra):
+            row |= _image_alone(reader, files)
     return row
 
 
-def _header(data: bytes) -> ImageHeader | None:
-    """Returns what an image file says of itself; None if it is no file of a known format."""
+def _encoded(data: bytes, path: str, max_pixels: int) -> EncodedImage | None:
+    """Returns an image file; None if it is none that the reader would take as it is."""
     try:
-        return read_header(data)
+        return EncodedImage(data, max_pixels=max_pixels, where=path)
     except ValueError:
         return None
 

@@ -1,6 +1,6 @@
 """What the readers of datasets share: files by path, images, and checks of what was found.
 
-Axes: H height, W width (pixels); h, w those of a reduced image.
+Axes: H height, W width (pixels).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,20 +46,6 @@ class FileReader:
             self.read_bytes(files.image),
             max_pixels=self._max_pixels,
             where=self._storage.where(files.image),
-        )
-
-    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the image alone, smaller where that is cheaper to decode.
-
-        Args:
-            files: A listed sample.
-            at_least_px: Its shorter side is this or more, unless the file's is less.
-        """
-        return decode_image(
-            self.read_bytes(files.image),
-            max_pixels=self._max_pixels,
-            where=self._storage.where(files.image),
-            at_least_px=at_least_px,
         )
 
     def _check_root(self) -> None:

@@ -96,10 +96,6 @@ class Reader(Protocol):
         """Returns the sample's image alone, upright RGB; raises as `read`."""
         ...
 
-    def read_reduced(self, files: SampleFiles, *, at_least_px: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Returns the image alone, maybe smaller, its shorter side `at_least_px` or more."""
-        ...
-
     def read_bytes(self, path: str) -> bytes:
         """Returns the bytes of one of a sample's files, which its hashes are made of."""
         ...

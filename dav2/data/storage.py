@@ -73,14 +73,6 @@ class Storage(Protocol):
         """Returns a file to read from at any position; raises as `read`."""
         ...
 
-    def local_path(self, path: str) -> Path:
-        """Returns where a file lies on this machine, for formats that are mapped into memory.
-
-        Raises:
-            ValueError: If the store is remote.
-        """
-        ...
-
 
 def open_storage(root: "Path | str | Storage") -> Storage:
     """Returns the files below a root: a folder, or `s3://bucket/prefix`; storage as it is.
@@ -114,7 +106,7 @@ class LocalStorage:
 
     def where(self, path: str = "") -> str:
         """Returns the full name of a file, for messages."""
-        return str(self._root / path)
+        return os.path.join(self._root, path) if path else str(self._root)  # noqa: PTH118  # fast
 
     def list_files(self, folder: str = "") -> Iterator[StoredFile]:
         """Yields every file, folder by folder in sorted order.
@@ -154,11 +146,12 @@ class LocalStorage:
     def read(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Returns a file's bytes, or those of a member of a tar."""
         file, part = split_part(path)
+        where = self.where(path)
         with self.open(file) as stream:
-            first, count = _span(part, os.fstat(stream.fileno()).st_size, where=self.where(path))
-            _check_bytes(count, max_bytes, where=self.where(path))
+            first, count = _span(part, os.fstat(stream.fileno()).st_size, where=where)
+            _check_bytes(count, max_bytes, where=where)
             stream.seek(first)
-            return _whole(stream.read(count), count, where=self.where(path))
+            return _whole(stream.read(count), count, where=where)
 
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
         """Returns a file to read from at any position."""
@@ -166,10 +159,6 @@ class LocalStorage:
         if not full.is_file():
             raise FileNotFoundError(f"{full}: expected a file, got nothing there")
         return full.open("rb")
-
-    def local_path(self, path: str) -> Path:
-        """Returns where a file lies on this machine."""
-        return self._below(path)
 
     def _below(self, path: str) -> Path:
         # Paths come from tables and manifests too: none may name a file elsewhere.
@@ -237,13 +226,6 @@ class S3Storage:
         blocks = _Blocks(self._status_of(path), self._read_span)
         return io.BufferedReader(blocks, _S3_BLOCK_BYTES)
 
-    def local_path(self, path: str) -> Path:
-        """Raises `ValueError`: nothing lies on this machine."""
-        raise ValueError(
-            f"{self.where(path)}: expected a local folder, as this format is mapped into memory, "
-            "got a bucket; copy it to a disk"
-        )
-
     def _status_of(self, path: str) -> StoredFile:
         found = self._client.head(self._key(path), where=self.where(path))
         return StoredFile(path, found["ContentLength"], found["ETag"].strip('"'))
@@ -273,9 +255,12 @@ class S3Storage:
 class _Blocks(io.RawIOBase):
     """A file of a bucket, read in parts of one version."""
 
+    mode = "rb"  # as every file has, which `IO` asks for
+
     def __init__(
         self, file: StoredFile, read_span: Callable[[StoredFile, int, int], bytes]
     ) -> None:
+        self.name = file.path
         self._file = file
         self._read_span = read_span
         self._position = 0
@@ -349,10 +334,6 @@ class RememberingStorage:
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
         """Returns a file to read from at any position."""
         return self._storage.open(path)
-
-    def local_path(self, path: str) -> Path:
-        """Returns where a file lies on this machine."""
-        return self._storage.local_path(path)
 
 
 def _span(part: str | None, size: int, *, where: str) -> tuple[int, int]:

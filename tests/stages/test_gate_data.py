@@ -261,7 +261,9 @@ def test_an_evaluation_image_that_is_trained_on_blocks_and_nothing_is_written(pr
         (project.good["pairs"][1], "da2k", "test"),
     ):
         reader = open_dataset(name, Path("raw"))
-        row |= measure_sample(reader, next(iter(reader.list_samples(split))), where="raw")
+        row |= measure_sample(
+            reader, next(iter(reader.list_samples(split))), where="raw", max_pixels=10**6
+        )
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit, match="1"):
         project.run()
     assert "gate data (evaluation): critical: No sample held out" in caplog.text

@@ -261,7 +261,6 @@ def test_an_empty_listing_is_no_missing_folder(tmp_path):
 def test_listed_storage_reads_from_the_store(storage, tmp_path):
     assert storage.read("b.jpg") == b"bytes"
     assert storage.where("b.jpg") == str(tmp_path / "root" / "b.jpg")
-    assert storage.local_path("b.jpg") == tmp_path / "root" / "b.jpg"
     with storage.open("b.jpg") as stream:
         assert stream.read() == b"bytes"
     with pytest.raises(ValueError, match="at most 4 bytes, got 5"):

@@ -112,7 +112,7 @@ def ingest(source):
            "domain": SOURCES[source][1],
            "scene": files.scene, "image": files.image, "depth": files.depth,
            "extra": json.dumps(files.extra), "decoder": "0" * 16}
-        | measure_sample(reader, files, where=str(root))
+        | measure_sample(reader, files, where=str(root), max_pixels=10**6)
         for split, files in listed
     ]  # fmt: skip
     folder = Path("data/ingest") / source

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dav2.data.images import decode_image, encode_jpeg, read_header
+from dav2.data.images import EncodedImage, decode_image, encode_jpeg
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -221,7 +221,9 @@ def test_a_header_tells_format_channels_size_and_exif_without_decoding():
     exif.get_ifd(0x8769)[0xA405] = 28
     data = encoded(Image.fromarray(noise(20, 30)).convert("CMYK"), "JPEG", exif=exif)
 
-    header = read_header(data[: len(data) * 9 // 10])  # the rest is missed only when it is decoded
+    header = EncodedImage(
+        data[: len(data) * 9 // 10]
+    ).header()  # the rest is missed only when it is decoded
 
     assert (header.format, header.mode) == ("JPEG", "CMYK")
     assert (header.height, header.width) == (30, 20)  # upright: turned by a quarter
@@ -232,7 +234,7 @@ def test_a_header_without_exif_or_with_an_impossible_one_says_upright():
     exif = Image.Exif()
     exif[0x0112] = 99
     plain, odd = (
-        read_header(encoded(Image.new("L", (4, 7)), "JPEG", **options))
+        EncodedImage(encoded(Image.new("L", (4, 7)), "JPEG", **options)).header()
         for options in ({}, {"exif": exif})
     )
 
@@ -243,9 +245,9 @@ def test_a_header_without_exif_or_with_an_impossible_one_says_upright():
 
 def test_a_header_of_something_else_or_too_large_is_refused():
     with pytest.raises(ValueError, match="a: expected a JPEG, PNG or WebP image, got 4 bytes"):
-        read_header(b"text", where="a")
+        EncodedImage(b"text", where="a").header()
     with pytest.raises(ValueError, match="expected an image of 1 to 27 pixels, got 4 x 7"):
-        read_header(encoded(Image.new("L", (4, 7)), "PNG"), max_pixels=27)
+        EncodedImage(encoded(Image.new("L", (4, 7)), "PNG"), max_pixels=27).header()
 
 
 @pytest.mark.parametrize(

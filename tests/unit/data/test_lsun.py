@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dav2.data.lsun import Lsun
-from dav2.data.storage import S3Storage
+from tests.fixtures.s3_server import environment, s3_client, s3_server
 
 lmdb = pytest.importorskip("lmdb")
 
@@ -152,8 +152,18 @@ def test_what_is_missing_is_named(tmp_path):
         reader.list_samples("test")
 
 
-def test_a_bucket_is_refused():
-    reader = Lsun(S3Storage("s3://bucket/lsun"))
+def test_a_bucket_holds_databases_as_a_folder_does(tmp_path, monkeypatch):
+    write_database(tmp_path / "bridge_train_lmdb", {b"1": encoded(level=90)})
+    with s3_server() as (_, endpoint):
+        client = s3_client(endpoint)
+        client.create_bucket(Bucket="lsun")
+        name = "bridge_train_lmdb/data.mdb"
+        client.put_object(Bucket="lsun", Key=name, Body=(tmp_path / name).read_bytes())
+        for variable, value in environment(endpoint).items():
+            monkeypatch.setenv(variable, value)
+        reader = Lsun("s3://lsun")
 
-    with pytest.raises(ValueError, match=r"data\.mdb: expected a local folder.*got a bucket"):
-        reader.read_bytes("bridge_train_lmdb/data.mdb#1")
+        assert listed(reader) == [("bridge_train/1", "bridge", f"{name}#1")]
+        assert reader.read_bytes(f"{name}#1") == encoded(level=90)
+        with pytest.raises(FileNotFoundError, match="expected an image of this key, got none"):
+            reader.read_bytes(f"{name}#2")

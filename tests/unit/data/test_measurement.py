@@ -8,6 +8,7 @@ from PIL import Image
 
 from dav2.data import measurement
 from dav2.data.folder import ImageFolder
+from dav2.data.images import MAX_PIXELS, EncodedImage
 from dav2.data.measurement import MEASURED_COLUMNS, measure_sample
 from dav2.data.png16 import encode_png16
 from dav2.data.sample import SampleFiles
@@ -26,7 +27,7 @@ def root(tmp_path):
 
 
 def measure(root, files=FILES):
-    return measure_sample(VirtualKitti2(root), files, where=str(root))
+    return measure_sample(VirtualKitti2(root), files, where=str(root), max_pixels=MAX_PIXELS)
 
 
 def test_a_good_sample_is_measured_whole(root):
@@ -93,7 +94,7 @@ def test_a_disk_that_fails_is_named_with_the_file(root):
         def read(self, files):
             raise OSError(5, "Input/output error", str(root / RGB))
 
-    row = measure_sample(Failing(root), FILES, where=str(root))
+    row = measure_sample(Failing(root), FILES, where=str(root), max_pixels=MAX_PIXELS)
 
     assert row["reason"] == f"{RGB}: expected a readable file, got Input/output error"
 
@@ -110,22 +111,37 @@ def test_a_large_photograph_alone_is_looked_at_smaller_and_keeps_its_size(tmp_pa
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
     asked = []
+    decode = EncodedImage.decode
 
-    class Watched(ImageFolder):
-        def read_reduced(self, files, *, at_least_px):
-            asked.append(super().read_reduced(files, at_least_px=at_least_px).shape[:2])
-            return super().read_reduced(files, at_least_px=at_least_px)
+    def watched(encoded, *, at_least_px=None):
+        image = decode(encoded, at_least_px=at_least_px)
+        asked.append(image.shape[:2])
+        return image
 
-    row = measure_sample(Watched(tmp_path), SampleFiles("a", "", "a.jpg"), where=str(tmp_path))
+    monkeypatch.setattr(EncodedImage, "decode", watched)
+
+    def look():
+        files = SampleFiles("a", "", "a.jpg")
+        reader = ImageFolder(tmp_path)
+        return measure_sample(reader, files, where=str(tmp_path), max_pixels=2400)
+
+    row = look()
 
     assert asked == [(20, 30)]
     assert (row["height"], row["width"]) == (40, 60)
     assert row["brightness"] == pytest.approx(0.5, abs=0.05)
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[:-30])
-    row = measure_sample(Watched(tmp_path), SampleFiles("a", "", "a.jpg"), where=str(tmp_path))
+    row = look()
     assert "truncated or damaged" in row["reason"]
     assert row["height"] == 40  # by the header, which is whole
+    row = measure_sample(
+        ImageFolder(tmp_path, max_pixels=2399),
+        SampleFiles("a", "", "a.jpg"),
+        where=str(tmp_path),
+        max_pixels=2399,
+    )
+    assert row["reason"] == "a.jpg: expected an image of 1 to 2399 pixels, got 60 x 40"
 
 
 def test_a_file_is_read_once(root):
@@ -138,7 +154,7 @@ def test_a_file_is_read_once(root):
 
     storage = RememberingStorage(Counting(root))
     with storage.remembering():
-        row = measure_sample(VirtualKitti2(storage), FILES, where=str(root))
+        row = measure_sample(VirtualKitti2(storage), FILES, where=str(root), max_pixels=MAX_PIXELS)
 
     assert row["reason"] is None
     assert sorted(reads) == sorted([RGB, DEPTH])

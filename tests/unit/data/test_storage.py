@@ -159,7 +159,7 @@ def test_no_path_leads_out_of_the_root(path, tmp_path):
     storage = LocalStorage(tmp_path / "root")
     path = path.format(root=tmp_path)
 
-    for act in (storage.read, storage.open, storage.local_path):
+    for act in (storage.read, storage.open):
         with pytest.raises(ValueError, match="root: expected paths below the root, got '"):
             act(path)
     with pytest.raises(ValueError, match="expected paths below the root"):
@@ -170,7 +170,6 @@ def test_files_open_at_any_position(storage, tmp_path):
     with storage.open("b.txt") as stream:
         stream.seek(2)
         assert stream.read() == b"txt"
-    assert storage.local_path("a/1.txt") == tmp_path / "a" / "1.txt"
 
 
 def test_a_file_is_read_once_while_remembering(storage, tmp_path):
@@ -208,21 +207,16 @@ def test_remembering_storage_passes_everything_else_on(storage, tmp_path):
     assert remembering.where("b.txt") == storage.where("b.txt")
     assert list(remembering.list_files("a")) == list(storage.list_files("a"))
     assert remembering.status("b.txt") == storage.status("b.txt")
-    assert remembering.local_path("b.txt") == tmp_path / "b.txt"
     with remembering.open("b.txt") as stream:
         assert stream.read() == b"b.txt"
     with pytest.raises(ValueError, match="at most 4 bytes"):
         remembering.read("b.txt", max_bytes=4)
 
 
-def test_a_bucket_names_its_files_and_refuses_to_be_a_local_folder():
+def test_a_bucket_names_its_files():
     for root in ("s3://bucket/some/prefix", "s3://bucket/some/prefix/"):
         storage = S3Storage(root)
         assert storage.where("a/b.jpg") == "s3://bucket/some/prefix/a/b.jpg"
         assert storage.where() == "s3://bucket/some/prefix"
-        with pytest.raises(
-            ValueError, match=r"prefix/x_lmdb: expected a local folder.*got a bucket; copy it"
-        ):
-            storage.local_path("x_lmdb")
     assert S3Storage("s3://bucket").where() == "s3://bucket"
     assert S3Storage("s3://bucket/").where("a") == "s3://bucket/a"
