@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -114,14 +114,25 @@ def gather(
         for split, fewest in params.min_samples[role].splits.items():
             tables[f"{role} {split}"] = tables[role][rows["split"] == split]
             checks.append(count_check(role, f"{role} {split}", fewest, f"of split {split} "))
-        for name in names:
-            inside = rows[rows["source"] == name]
-            has_depth = bool(inside["depth"].notna().any())
-            table = SourceTable(f"{role} of {name}", role, name, sources[name].domain, has_depth)
-            tables[table.name] = _with_facts(inside, params.maps_of(name).edge_slack)
-            checks += image_checks(params, table)
-            checks += depth_checks(params, table) if has_depth else ()
+    for table, rows in _source_tables(sources, manifests):
+        tables[table.name] = _with_facts(rows, params.maps_of(table.source).edge_slack)
+        checks += image_checks(params, table)
+        checks += depth_checks(params, table) if table.has_depth else ()
     return roles, tables, checks
+
+
+def _source_tables(
+    sources: Mapping[str, SourceParams], manifests: Mapping[str, pd.DataFrame]
+) -> Iterator[tuple[SourceTable, pd.DataFrame]]:
+    """Yields each source's rows, apart where its roles take other splits."""
+    for name, source in sources.items():
+        served = [role for role in ROLES if role in source.roles]
+        for splits in dict.fromkeys(source.roles[role] for role in served):
+            roles = tuple(role for role in served if source.roles[role] == splits)
+            rows = manifests[name][manifests[name]["split"].isin(splits)]
+            has_depth = bool(rows["depth"].notna().any())
+            title = f"{name} ({', '.join(splits)})"
+            yield SourceTable(title, roles, name, source.domain, has_depth), rows
 
 
 def _rows_of(

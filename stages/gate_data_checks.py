@@ -112,11 +112,12 @@ class GateDataParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """One source's rows in a role."""
+    """One source's rows of some splits."""
 
     name: str
     """Of the table."""
-    role: Role
+    roles: tuple[Role, ...]
+    """That these splits serve: they are judged once for all of them."""
     source: str
     domain: Domain
     has_depth: bool
@@ -159,7 +160,7 @@ def role_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
             in_set(column="scene_in_training", value_set=[False], severity=params.shared_scenes),
         ),
     ):
-        yield Check(says, role, expectation, verdict=role)
+        yield Check(says, role, expectation, verdicts=(role,))
 
 
 def image_checks(params: GateDataParams, table: SourceTable) -> Iterator[Check]:
@@ -206,7 +207,7 @@ def image_checks(params: GateDataParams, table: SourceTable) -> Iterator[Check]:
             mostly=params.mostly,
             severity="warning",
         ),
-        verdict=table.role,
+        verdicts=table.roles,
     )
 
 
@@ -321,7 +322,7 @@ def depth_checks(params: GateDataParams, table: SourceTable) -> Iterator[Check]:
             "critical",
         ),
     ]
-    if table.role != "evaluation":
+    if "evaluation" not in table.roles:
         says, share = f"Depth maps of {source} have one size.", 1 - params.max_other_sizes
         facts.append((says, "has_common_size", True, share, "warning"))
     if table.domain == "outdoor":
@@ -331,7 +332,7 @@ def depth_checks(params: GateDataParams, table: SourceTable) -> Iterator[Check]:
         expectation = gxe.ExpectColumnValuesToBeInSet(
             column=column, value_set=[value], mostly=share, severity=severity
         )
-        yield Check(says, table.name, expectation, verdict=table.role)
+        yield Check(says, table.name, expectation, verdicts=table.roles)
 
 
 def source_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
@@ -343,7 +344,7 @@ def source_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
         "Every source named for the role gives samples.",
         table,
         gxe.ExpectColumnValuesToBeBetween(column="samples", min_value=1, severity="critical"),
-        verdict=role,
+        verdicts=(role,),
     )
     yield Check(
         "Few samples of each source are in quarantine.",
@@ -353,7 +354,7 @@ def source_checks(params: GateDataParams, role: Role) -> Iterator[Check]:
             max_value=params.max_quarantined_fraction,
             severity="warning",
         ),
-        verdict=role,
+        verdicts=(role,),
     )
 
 
@@ -363,7 +364,7 @@ def count_check(role: Role, table: str, fewest: int, which: str) -> Check:
 
     expectation = gxe.ExpectTableRowCountToBeBetween(min_value=fewest, severity="critical")
     return Check(
-        f"There are enough samples {which}for this role.", table, expectation, verdict=role
+        f"There are enough samples {which}for this role.", table, expectation, verdicts=(role,)
     )
 
 
@@ -371,4 +372,4 @@ def _between(table: SourceTable, says: str, column: str, **limits: Any) -> Check
     import great_expectations.expectations as gxe
 
     expectation = gxe.ExpectColumnValuesToBeBetween(column=column, **limits)
-    return Check(says, table.name, expectation, verdict=table.role)
+    return Check(says, table.name, expectation, verdicts=table.roles)

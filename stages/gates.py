@@ -34,8 +34,8 @@ class Check:
     """Which table it is about."""
     expectation: Any
     """An expectation of Great Expectations; its severity `critical` blocks, `warning` reports."""
-    verdict: str = ""
-    """Which verdict it belongs to; empty for a gate that gives one."""
+    verdicts: tuple[str, ...] = ("",)
+    """Which verdicts it belongs to; one without a name for a gate that gives one."""
 
 
 def validate(
@@ -51,18 +51,18 @@ def validate(
         checks: What must hold.
 
     Returns:
-        A verdict for each value of `Check.verdict`: `gate`, `verdict`, `success` (False if a
+        A verdict for each name in `Check.verdicts`: `gate`, `verdict`, `success` (False if a
         critical expectation failed), `num_warnings` and `expectations`, in the order of the checks.
         Nothing in it varies from run to run.
     """
     results = _results(gate, tables, checks)
-    names = dict.fromkeys(check.verdict for check in checks)
+    names = dict.fromkeys(name for check in checks for name in check.verdicts)
     verdicts = {}
     for name in names:
         findings = [
             _finding(check, result)
             for check, result in zip(checks, results, strict=True)
-            if check.verdict == name
+            if name in check.verdicts
         ]
         failed = [finding["severity"] for finding in findings if not finding["success"]]
         verdicts[name] = {

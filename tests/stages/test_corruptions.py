@@ -21,7 +21,7 @@ def clean_project(folder, seed):
 def is_about(finding, source):
     """Whether a finding names a source, its table or one of its samples."""
     names = (source, JUDGED_WITH.get(source, source))
-    return finding.table.split(" of ")[-1] in names or any(
+    return finding.table.split(" (")[0] in names or any(
         sample_id.split("-")[0] in names for sample_id in finding.offending
     )
 

@@ -105,10 +105,16 @@ def test_each_verdict_holds_its_own_expectations(folder):
 
     def enough(name, number):
         expectation = gxe.ExpectTableRowCountToBeBetween(min_value=number, severity="critical")
-        return Check("Enough.", name, expectation, verdict=name)
+        return Check("Enough.", name, expectation, verdicts=(name,))
 
-    verdicts = validate("data", {"a": frame(), "b": frame()}, [enough("a", 1), enough("b", 9)])
+    shared = Check("Rows.", "a", enough("a", 2).expectation, verdicts=("a", "b"))
+    checks = [enough("a", 1), enough("b", 9), shared]
+    verdicts = validate("data", {"a": frame(), "b": frame()}, checks)
     assert [verdicts["a"]["success"], verdicts["b"]["success"]] == [True, False]
+    said = {
+        name: [entry["says"] for entry in found["expectations"]] for name, found in verdicts.items()
+    }
+    assert said == {"a": ["Enough.", "Rows."], "b": ["Enough.", "Rows."]}
     assert record("data", verdicts) is False
     assert json.loads((gates.FOUND / "data" / "b.json").read_text())["verdict"] == "b"
 
