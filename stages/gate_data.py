@@ -167,7 +167,7 @@ def _with_leaks(role: Role, rows: pd.DataFrame, training: pd.DataFrame) -> pd.Da
     seen = training if judged else rows[rows["split"] == "train"]
     held_out = pd.Series(judged, rows.index) | (rows["split"] != "train")
     return rows.assign(
-        looks_like_another=_looks_like_another(rows),
+        looks_like_another=rows["nearest_bits"].notna(),
         image_in_training=held_out & rows["image_hash"].isin(seen["image_hash"]),
         look_in_training=held_out & _looks_like(rows, seen),
         scene_in_training=held_out & _scenes(rows).isin(_scenes(seen)),
@@ -185,17 +185,6 @@ def _looks_like(rows: pd.DataFrame, others: pd.DataFrame) -> "pd.Series[bool]":
     )
     alike = pd.Series(False, rows.index)
     alike[compared.index[:count][place >= 0]] = True
-    return alike
-
-
-def _looks_like_another(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Returns which images look like another of their source: with depth, of another scene."""
-    alike = pd.Series(False, rows.index)
-    for _, found in rows.dropna(subset="perceptual_hash").groupby("source"):
-        scenes = found["scene"] if found["depth"].notna().any() else found["sample_id"]
-        groups, _ = pd.factorize(scenes)
-        hashes = Hashes(parse_hashes(found["perceptual_hash"].tolist()), groups)
-        alike[found.index[nearest(hashes, hashes)[1] >= 0]] = True
     return alike
 
 

@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from dav2.data.measurement import MEASURED_COLUMNS, measure_sample
 from dav2.data.open import DatasetName, SourceLocation
 from dav2.data.sample import Reader, SampleFiles
 from dav2.data.storage import RememberingStorage, Storage, open_storage
+from dav2.data.tars import TarMember, list_members
 from stages.fingerprint import code_fingerprint, fingerprint, work_folder
 from stages.ingest_work import IngestWork, Job, ListedStorage
 from stages.params import Params, load
@@ -94,6 +96,7 @@ def _ingest(name: str, source: SourceParams, params: IngestParams, out: Path) ->
         folder.mkdir()
         num_samples = _list(name, source, storage, work, params)
         _measure_missing(name, source, work, params, num_samples)
+        work.compare_samples()
         with (
             ManifestWriter(folder / "manifest.parquet") as good,
             ManifestWriter(folder / "quarantine.parquet") as quarantined,
@@ -116,11 +119,40 @@ def _list(
     files = read_listing(listing) if is_listed else storage.list_files()
     work.list_files(tqdm(files, desc=f"list {name}", unit=" files", mininterval=1))
     reader = source.location().open(
-        max_pixels=params.max_image_pixels, storage=ListedStorage(storage, work)
+        max_pixels=params.max_image_pixels,
+        storage=ListedStorage(
+            storage, work, read_archives=partial(_list_archives, name, source, work, params)
+        ),
     )
     for split in source.splits():
         work.add_samples(name, split, reader.list_samples(split))
     return work.name_samples()
+
+
+def _list_archives(name: str, source: SourceParams, work: IngestWork, params: IngestParams) -> None:
+    """Reads the headers of new tars, several at a time; what fails is told when it is needed."""
+    archives = work.unread_archives()
+    found = map_surviving(
+        _members_of,
+        archives,
+        num_workers=params.num_workers or os.cpu_count() or 1,
+        prepare=_prepare,
+        prepare_with=(source.location(), params.max_image_pixels),
+        on_death=lambda _: None,
+        jobs_at_once=1,
+    )
+    bar = tqdm(archives, desc=f"list {name}", unit=" tars", mininterval=1)
+    for archive, members in zip(bar, found, strict=True):
+        if members is not None:
+            work.keep_members(archive, members)
+
+
+def _members_of(archive: str) -> list[TarMember] | None:
+    _, storage, _ = _worker
+    try:
+        return list(list_members(storage, archive))
+    except (ValueError, OSError):
+        return None
 
 
 def _measure_missing(

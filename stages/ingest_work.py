@@ -9,17 +9,23 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
+from dav2.data.duplicates import Hashes, nearest
 from dav2.data.manifest import marked_name, sample_name
 from dav2.data.measurement import MEASURED_COLUMNS
 from dav2.data.sample import SampleFiles
 from dav2.data.storage import MAX_BYTES, Storage, StoredFile, split_part
+from dav2.data.tars import TarMember, list_members
 
 _ROWS_AT_ONCE = 4096
 _COMMIT_EVERY_S = 1.0  # what a kill may cost; each commit waits for the disk
@@ -44,6 +50,7 @@ class IngestWork:
         self._database = sqlite3.connect(path, timeout=60)
         run = self._database.execute
         run("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row TEXT)")
+        run("CREATE TABLE IF NOT EXISTS archives (key BLOB PRIMARY KEY, members BLOB)")
         # Of this run alone: SQLite keeps them in a file without a name, so nothing is left of them.
         run("CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, bytes INT, version TEXT)")
         run(
@@ -51,6 +58,7 @@ class IngestWork:
             "files TEXT, key BLOB)"
         )
         run("CREATE TEMP TABLE unread (key BLOB PRIMARY KEY, row TEXT)")
+        run("CREATE TEMP TABLE alike (job INTEGER PRIMARY KEY, bits INT)")
         self._committed_s = -math.inf  # the first row is kept at once, so that each run gets on
 
     def list_files(self, files: Iterable[StoredFile]) -> None:
@@ -79,6 +87,28 @@ class IngestWork:
         query = "SELECT path, bytes, version FROM temp.listing WHERE path = ?"
         found = self._database.execute(query, (name,)).fetchone()
         return StoredFile(*found) if found else None
+
+    def unread_archives(self) -> list[str]:
+        """Returns the paths of listed tars whose members are not known."""
+        query = "SELECT path FROM temp.listing WHERE path LIKE '%.tar' ORDER BY path"
+        paths = [path for (path,) in self._database.execute(query).fetchall()]
+        known = {key for (key,) in self._database.execute("SELECT key FROM archives")}
+        return [path for path in paths if self._archive_key(path) not in known]
+
+    def members(self, archive: str) -> list[TarMember] | None:
+        """Returns what a listed tar holds; None if it was not read, or is another one now."""
+        query = "SELECT members FROM archives WHERE key = ?"
+        found = self._database.execute(query, (self._archive_key(archive),)).fetchone()
+        if found is None:
+            return None
+        return [TarMember(*entry) for entry in json.loads(zlib.decompress(found[0]))]
+
+    def keep_members(self, archive: str, members: Iterable[TarMember]) -> None:
+        """Keeps what a tar holds, for the runs to come."""
+        text = json.dumps([(member.name, member.path, member.bytes) for member in members])
+        values = (self._archive_key(archive), zlib.compress(text.encode()))
+        self._database.execute("REPLACE INTO archives VALUES (?, ?)", values)
+        self._database.commit()
 
     def add_samples(self, source: str, split: str, samples: Iterable[SampleFiles]) -> None:
         """Takes the samples of a split.
@@ -142,16 +172,48 @@ class IngestWork:
             self._database.commit()
             self._committed_s = time.monotonic()
 
+    def compare_samples(self) -> None:
+        """Finds the good samples that look like another, for their `nearest_bits`.
+
+        One without depth is compared with all others, one with depth with those of other scenes,
+        whose frames look alike. Takes some 40 bytes a sample.
+        """
+        looks, reason = (
+            f"'$[{MEASURED_COLUMNS.index(name)}]'" for name in ("perceptual_hash", "reason")
+        )
+        found = self._database.execute(
+            "SELECT jobs.rowid, json_extract(files, '$[3]') IS NOT NULL, "
+            f"json_extract(files, '$[1]'), json_extract(row, {looks}) "
+            "FROM temp.jobs JOIN rows USING (key) "
+            f"WHERE json_extract(row, {looks}) IS NOT NULL AND json_extract(row, {reason}) IS NULL "
+            "ORDER BY sample_id"
+        )
+        jobs, values, groups = array("q"), array("Q"), array("q")
+        scenes: dict[str, int] = {}
+        for job, has_depth, scene, text in found:
+            jobs.append(job)
+            values.append(int(text, 16))
+            groups.append(-1 - scenes.setdefault(scene, len(scenes)) if has_depth else job)
+        hashes = Hashes(np.array(values, np.uint64), np.array(groups, np.int64))
+        distances, _ = nearest(hashes, hashes)
+        near = ((jobs[place], int(distances[place])) for place in np.flatnonzero(distances >= 0))
+        self._database.executemany("INSERT INTO temp.alike VALUES (?, ?)", near)
+
     def measured(self) -> Iterator[list[tuple[Job, dict[str, Any]]]]:
-        """Yields all samples with what was measured of them, by id, some thousand at a time."""
+        """Yields all samples with what is known of them, by id, some thousand at a time."""
         self._database.commit()
         rows = self._database.execute(
-            "SELECT sample_id, split, files, key, COALESCE(rows.row, unread.row) FROM temp.jobs "
-            "LEFT JOIN rows USING (key) LEFT JOIN temp.unread USING (key) ORDER BY sample_id"
+            "SELECT sample_id, split, files, key, COALESCE(rows.row, unread.row), bits "
+            "FROM temp.jobs LEFT JOIN rows USING (key) LEFT JOIN temp.unread USING (key) "
+            "LEFT JOIN temp.alike ON job = jobs.rowid ORDER BY sample_id"
         )
         while found := list(islice(rows, _ROWS_AT_ONCE)):
             yield [
-                (_job(row[:4]), dict(zip(MEASURED_COLUMNS, json.loads(row[4]), strict=True)))
+                (
+                    _job(row[:4]),
+                    dict(zip(MEASURED_COLUMNS, json.loads(row[4]), strict=True))
+                    | {"nearest_bits": row[5]},
+                )
                 for row in found
             ]
 
@@ -159,6 +221,11 @@ class IngestWork:
         """Commits what was measured."""
         self._database.commit()
         self._database.close()
+
+    def _archive_key(self, archive: str) -> bytes:
+        file = self.file(archive)
+        version = [file.bytes, file.version] if file else None
+        return hashlib.sha256(json.dumps([archive, version]).encode()).digest()[:16]
 
     def _key(self, files: SampleFiles, text: str) -> bytes:
         found = [
@@ -172,9 +239,19 @@ class IngestWork:
 class ListedStorage:
     """Storage that answers from a listing what is there: readers list without asking the store."""
 
-    def __init__(self, storage: Storage, work: IngestWork) -> None:
+    def __init__(
+        self, storage: Storage, work: IngestWork, *, read_archives: Callable[[], None] | None = None
+    ) -> None:
+        """Asks nothing yet.
+
+        Args:
+            storage: What was listed.
+            work: Holds the listing.
+            read_archives: Reads all new tars, once a reader asks for the members of one.
+        """
         self._storage = storage
         self._work = work
+        self._read_archives = read_archives
 
     def where(self, path: str = "") -> str:
         """Returns the full name of a file, for messages."""
@@ -202,6 +279,18 @@ class ListedStorage:
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
         """Returns a file to read from at any position."""
         return self._storage.open(path)
+
+    def members(self, archive: str) -> Iterator[TarMember]:
+        """Yields the regular files of a tar, which is read once for all runs."""
+        known = self._work.members(archive)
+        if known is None and self._read_archives is not None:
+            read, self._read_archives = self._read_archives, None
+            read()
+            known = self._work.members(archive)
+        if known is None:
+            known = list(list_members(self._storage, archive))
+            self._work.keep_members(archive, known)
+        yield from known
 
 
 def _job(row: tuple[str, str, str, bytes]) -> Job:

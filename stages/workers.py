@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_JOBS_AT_ONCE = 16
 _BATCHES_A_WORKER = 4
 
 
@@ -26,6 +25,7 @@ def map_surviving(
     prepare: Callable[..., None],
     prepare_with: tuple[Any, ...],
     on_death: Callable[[Job], Result],
+    jobs_at_once: int = 16,
 ) -> Iterator[Result]:
     """Yields the result of each job in order, computed in processes of their own.
 
@@ -41,6 +41,7 @@ def map_surviving(
         prepare: Called once in each process, before any job.
         prepare_with: Its arguments.
         on_death: Gives the result of a job whose process died.
+        jobs_at_once: Handed to a process together; 1 for long ones.
     """
 
     def pool(workers: int) -> ProcessPoolExecutor:
@@ -53,11 +54,11 @@ def map_surviving(
         )
 
     waiting = iter(jobs)
-    first = list(islice(waiting, num_workers * _JOBS_AT_ONCE))
+    first = list(islice(waiting, num_workers * jobs_at_once))
     if not first:
         return
-    workers = max(1, min(num_workers, -(-len(first) // _JOBS_AT_ONCE)))
-    batches = _batches(first, waiting)
+    workers = max(1, min(num_workers, -(-len(first) // jobs_at_once)))
+    batches = _batches(chain(first, waiting), jobs_at_once)
     pending: deque[tuple[list[Job], Future[list[Result]]]] = deque()
     shared = pool(workers)
     try:
@@ -90,10 +91,8 @@ def _submit(
         return failed
 
 
-def _batches(first: list[Job], waiting: Iterator[Job]) -> Iterator[list[Job]]:
-    for start in range(0, len(first), _JOBS_AT_ONCE):
-        yield first[start : start + _JOBS_AT_ONCE]
-    while batch := list(islice(waiting, _JOBS_AT_ONCE)):
+def _batches(jobs: Iterator[Job], size: int) -> Iterator[list[Job]]:
+    while batch := list(islice(jobs, size)):
         yield batch
 
 

@@ -39,6 +39,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("colourfulness", pa.float64()),
         pa.field("red_minus_blue", pa.float64()),
         pa.field("perceptual_hash", pa.string()),
+        pa.field("nearest_bits", pa.int32()),  # to the hash most alike in the source; null: none
         pa.field("valid_fraction", pa.float64()),
         pa.field("sky_fraction", pa.float64()),
         pa.field("nonfinite_fraction", pa.float64()),

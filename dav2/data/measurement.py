@@ -26,6 +26,7 @@ MEASURED_COLUMNS = tuple(
         "depth",
         "extra",
         "decoder",
+        "nearest_bits",
     )
 )
 """The columns of a manifest that come from a sample's bytes."""

@@ -27,14 +27,24 @@ class S3Client:
         self._opened: Any = None
         self._process = 0
 
-    def page(self, prefix: str, token: str | None, *, where: str) -> dict[str, Any]:
+    def page(
+        self, prefix: str, token: str | None = None, *, where: str, apart: bool = False
+    ) -> dict[str, Any]:
         """Returns a page of `ListObjectsV2`, the first one without a token.
+
+        Args:
+            prefix: What keys begin with.
+            token: From the page before.
+            where: Name of the listing, for messages.
+            apart: Folders below the prefix are named, not listed.
 
         Raises:
             FileNotFoundError: If there is no such bucket.
             OSError: If it cannot be listed.
         """
         more = {"ContinuationToken": token} if token else {}
+        if apart:
+            more["Delimiter"] = "/"
 
         async def ask(store: Any) -> dict[str, Any]:
             page: dict[str, Any] = await store._call_s3(

@@ -10,7 +10,9 @@ import os
 import re
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ _PART = re.compile(
 )
 _SPAN = re.compile(r"(\d{1,18})\+(\d{1,18})#.+", re.DOTALL)
 _S3_BLOCK_BYTES = 4 << 20
+_LISTED_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +184,43 @@ class S3Storage:
         return f"s3://{self._bucket}/{self._prefix}{path}".removesuffix("/")
 
     def list_files(self, folder: str = "") -> Iterator[StoredFile]:
-        """Yields every file, page by page in the order of the keys; memory holds one page."""
+        """Yields every file; pages of several folders are asked for at a time, not kept."""
         inside = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        token, found = None, False
-        while True:
-            page = self._client.page(self._key(inside), token, where=self.where(folder))
+        found = False
+        for page in self._pages(self._key(inside), where=self.where(folder)):
             for entry in page.get("Contents", []):
                 if not entry["Key"].endswith("/"):
                     path = entry["Key"].removeprefix(self._prefix)
                     yield StoredFile(path, entry["Size"], entry["ETag"].strip('"'))
                     found = True
-            token = page.get("NextContinuationToken") if page.get("IsTruncated") else None
-            if token is None:
-                break
         if not found:
             raise FileNotFoundError(
                 f"{self.where(folder)}: expected the folder of a dataset, got nothing there"
             )
+
+    def _pages(self, prefix: str, *, where: str) -> Iterator[dict[str, Any]]:
+        """Yields pages that hold every file below a prefix once."""
+        top = self._client.page(prefix, where=where, apart=True)
+        while not top.get("Contents") and len(top.get("CommonPrefixes", ())) == 1:
+            prefix = top["CommonPrefixes"][0]["Prefix"]
+            top = self._client.page(prefix, where=where, apart=True)
+        if top.get("IsTruncated"):  # too many folders to ask for each
+            waiting: deque[tuple[str, str | None]] = deque([(prefix, None)])
+        else:
+            yield top
+            waiting = deque((entry["Prefix"], None) for entry in top.get("CommonPrefixes", ()))
+        running: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+        with ThreadPoolExecutor(_LISTED_AT_ONCE) as pool:
+            while waiting or running:
+                while waiting and len(running) < _LISTED_AT_ONCE:
+                    folder, token = waiting.popleft()
+                    asked = pool.submit(self._client.page, folder, token, where=where)
+                    running.append((folder, asked))
+                folder, asked = running.popleft()
+                page = asked.result()
+                if page.get("IsTruncated"):
+                    waiting.appendleft((folder, page["NextContinuationToken"]))
+                yield page
 
     def status(self, path: str) -> StoredFile | None:
         """Returns a file, for a part the file that holds it; None if there is none."""

@@ -4,7 +4,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast, runtime_checkable
 
 from dav2.data.storage import Storage, StoredFile, member_path
 
@@ -27,12 +27,21 @@ class TarMember:
     bytes: int
 
 
+@runtime_checkable
+class MemberStorage(Protocol):
+    """Storage that remembers what archives hold."""
+
+    def members(self, archive: str) -> Iterator[TarMember]:
+        """Yields the regular files of an archive as `list_members`."""
+        ...
+
+
 def list_members(storage: Storage, archive: str) -> Iterator[TarMember]:
     """Yields the regular files of an archive in its order, reading headers only.
 
-    Links, devices and folders are left out; so are names that are absolute, climb (`..`), hold
-    control characters or are longer than 1024. A name that comes twice is yielded twice. Sparse
-    files are refused: their bytes are not in one piece.
+    Storage that remembers them is asked instead. Links, devices and folders are left out; so are
+    names that are absolute, climb (`..`), hold control characters or are longer than 1024. A name
+    that comes twice is yielded twice. Sparse files are refused: their bytes are not in one piece.
 
     Args:
         storage: Where the archive lies.
@@ -42,6 +51,9 @@ def list_members(storage: Storage, archive: str) -> Iterator[TarMember]:
         FileNotFoundError: If there is no such archive.
         ValueError: If it is compressed, damaged or truncated, or no tar.
     """
+    if isinstance(storage, MemberStorage):
+        yield from storage.members(archive)
+        return
     where = storage.where(archive)
     if not archive.endswith(".tar"):
         raise ValueError(

@@ -162,6 +162,9 @@ def test_members_of_tars_are_read_in_place(project, gate, in_process):
     spans = [re.search(r"#(\d+)\+(\d+)#", path) for path in manifest["image"]]
     ranges = [f"c/t.tar#{span[1]}-{int(span[1]) + int(span[2]) - 1}" for span in spans]
     assert set(ranges) <= set(taken(gate))
+    main("photos", OUT)
+    assert published() == local
+    assert taken(gate) == []  # neither its members nor its headers again
 
 
 def test_a_listing_takes_the_place_of_the_bucket_and_shows_what_changed(

@@ -10,8 +10,10 @@ from dav2.data.manifest import marked_name, sample_name
 from dav2.data.measurement import MEASURED_COLUMNS
 from dav2.data.sample import SampleFiles
 from dav2.data.storage import LocalStorage, Storage, StoredFile
+from dav2.data.tars import list_members
 from stages import ingest_work
 from stages.ingest_work import IngestWork, ListedStorage
+from tests.fixtures.encoded import tar
 
 NAMES = ("b.jpg", "a/2.jpg", "a/1.jpg", "a-c/0.jpg", "a/deep/3.jpg", "a.tar")
 
@@ -256,6 +258,76 @@ def test_listed_storage_tells_what_the_listing_has_without_asking_the_store(stor
 def test_an_empty_listing_is_no_missing_folder(tmp_path):
     with closing(IngestWork(tmp_path / "empty.sqlite")) as work:
         assert list(ListedStorage(LocalStorage(tmp_path), work).list_files()) == []
+
+
+def test_the_members_of_a_tar_are_read_once_for_all_runs(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+
+    def listed():
+        opened = []
+
+        class Watched(LocalStorage):
+            def open(self, path):
+                opened.append(path)
+                return super().open(path)
+
+        watched = Watched(root)
+        with closing(IngestWork(tmp_path / "rows.sqlite")) as work:
+            work.list_files(watched.list_files())
+            unread = work.unread_archives()
+            found = list(list_members(ListedStorage(watched, work), "a.tar"))
+            return unread, [(member.name, member.bytes) for member in found], opened
+
+    (root / "a.tar").write_bytes(tar({"1.jpg": b"one", "é.jpg": b"four"}))
+    expected = [("1.jpg", 3), ("é.jpg", 4)]
+    assert listed() == (["a.tar"], expected, ["a.tar"])
+    assert listed() == ([], expected, [])
+    (root / "a.tar").write_bytes(tar({"1.jpg": b"one", "2.jpg": b"two" * 500}))
+    assert listed() == (["a.tar"], [("1.jpg", 3), ("2.jpg", 1500)], ["a.tar"])
+
+
+def nearest_bits_of(work, samples):
+    """Returns the `nearest_bits` of samples given as (name, hash, scene if it has depth)."""
+    take(
+        work,
+        [
+            SampleFiles(name, scene or "s", name, f"{name}.png" if scene else None)
+            for name, _, scene in samples
+        ],
+    )
+    hashes = {name: text for name, text, _ in samples}
+    for job in work.missing():
+        name = job.files.sample_id
+        reason = "cut off" if name == "bad" else None
+        work.keep(job, measured_row(reason=reason) | {"perceptual_hash": hashes[name]})
+    work.compare_samples()
+    (chunk,) = work.measured()
+    return {job.files.sample_id: row["nearest_bits"] for job, row in chunk}
+
+
+def test_each_sample_tells_how_near_another_is(work):
+    found = nearest_bits_of(
+        work,
+        [
+            ("a", "0000000000000000", None),
+            ("b", "0000000000000003", None),  # two bits from a, one from c
+            ("c", "0000000000000001", None),
+            ("d", "ffffffffffffffff", None),
+            ("e", "fffffffffffffff0", None),  # four bits from d
+            ("f", None, None),
+            ("bad", "ffffffffffffffff", None),
+        ],
+    )
+
+    assert found == {"a": 1, "b": 1, "c": 1, "d": None, "e": None, "f": None, "bad": None}
+
+
+def test_frames_of_one_scene_are_not_compared(work):
+    one, other = "00ff00ff00ff00ff", "0f0f0f0f0f0f0f0f"
+    samples = [("a", one, "1"), ("b", one, "1"), ("c", other, "1"), ("d", other, "2")]
+    found = nearest_bits_of(work, [*samples, ("e", other, None)])
+    assert found == {"a": None, "b": None, "c": 0, "d": 0, "e": 0}
 
 
 def test_listed_storage_reads_from_the_store(storage, tmp_path):
