@@ -108,6 +108,9 @@ class RelativeLossParams(Params):
     gradient_weight: Weight
     """Of gradient matching, beside the data term's 1; the paper's choice is 2."""
     num_gradient_scales: PositiveInt
+    alignment: Literal["median", "least_squares"]
+    """How a prediction meets its target: both freed of median and mean deviation, as the papers
+    do, or the one fitted to the other."""
 
 
 def fit_config(

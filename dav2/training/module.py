@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dav2.data.transforms import normalise
 from dav2.losses.feature_alignment import feature_alignment_loss
 from dav2.losses.gradient_matching import gradient_term
-from dav2.losses.normalisation import residual
+from dav2.losses.normalisation import Alignment, residual
 from dav2.losses.scale_shift_invariant import data_term
 from dav2.losses.silog import silog_loss
 from dav2.models.depth_anything import DepthAnything
@@ -45,6 +45,8 @@ class LossConfig:
     gradient_weight: float = 2.0
     """Of gradient matching; 2 is the paper's choice at its scale."""
     num_gradient_scales: int = 4
+    alignment: Alignment = "median"
+    """How inverse depth meets its target: by medians of both, or by a fit of one to the other."""
     trim_fraction: float = 0.0
     """Share of the worst pixels of a sample that the data term leaves out."""
     feature_weight: float = 0.0
@@ -160,7 +162,7 @@ class DepthTraining(LightningModule):
                 silog = silog_loss(pred, target, valid, variance_focus=focus)
                 return {"silog": silog}, valid.flatten(1).any(1)
             case "inverse_depth":
-                wrong = residual(pred, target, valid)
+                wrong = residual(pred, target, valid, alignment=losses.alignment)
                 data = data_term(wrong, trim_fraction=losses.trim_fraction)
                 if losses.gradient_weight == 0:
                     return {"data": data}, wrong.usable
