@@ -50,6 +50,8 @@ class AugmentParams(Params):
     blur_probability: Share
     blur_sigma_px: tuple[Weight, PositiveFloat]
     """Smallest and largest deviation of the blur."""
+    cutmix_probability: Share
+    """Of a rectangle that is another sample's, with its label; V1 takes 0.5."""
 
 
 class ValidationParams(Params):

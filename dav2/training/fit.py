@@ -149,6 +149,7 @@ def _module(
         optimiser=config.optimiser,
         seed=config.seed,
         max_sigma_px=_max_sigma_px(config.augment),
+        cutmix=config.augment.cutmix_probability > 0,
         frozen_encoder=frozen_encoder,
     )
 

@@ -29,6 +29,8 @@ class TrainingSample:
     """Inverse depth in 1/m (0 on sky), a teacher's relative depth, or depth in metres."""
     valid: Bool[np.ndarray, "h w"]
     """True where `target` counts; the target is finite there."""
+    pseudo: bool = False
+    """True where a teacher gave the target."""
 
     def num_bytes(self) -> int:
         """Returns the memory that the arrays take."""
@@ -128,7 +130,8 @@ class PseudoLabels:
         """Returns one sample; raises `ValueError` as `ShardReader`."""
         found = self._reader.read(index)
         everywhere = np.ones(found.relative_depth.shape, bool)
-        return TrainingSample(found.sample_id, found.image, found.relative_depth, everywhere)
+        target = found.relative_depth
+        return TrainingSample(found.sample_id, found.image, target, everywhere, pseudo=True)
 
 
 class ChosenSamples:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
 from dav2.training.data import Positions, TrainingData, Views, collate
@@ -29,6 +30,43 @@ def test_a_batch_holds_its_views_in_order(discs, augment):
     assert batch.targets.shape == batch.valid.shape == (2, 28, 42)
     np.testing.assert_array_equal(batch.targets[1], views[9][0].target)
     np.testing.assert_array_equal(batch.colours[1], views[9][1])
+
+
+def test_rectangles_change_nothing_else_about_a_view(discs, augment):
+    colours = {"jitter_probability": 0.7, "brightness": 0.3}
+    with_box = Views(discs(5), augment(**colours, cutmix_probability=0.6), seed=1, batch_size=4)
+    without = Views(discs(5), augment(**colours), seed=1, batch_size=4)
+    boxes = []
+    for position in range(20):
+        one, other = with_box[position], without[position]
+        np.testing.assert_array_equal(one.sample.image, other.sample.image)
+        np.testing.assert_array_equal(one.colours, other.colours)
+        assert not other.box.any()
+        boxes.append(one.box)
+    assert 5 < np.stack(boxes).any(axis=1).sum() < 19
+
+
+@pytest.mark.parametrize(
+    ("perturb", "pseudo", "changed"),
+    [("all", False, True), ("pseudo", True, True), ("pseudo", False, False)],
+)
+def test_labelled_samples_are_left_as_they_are_where_asked_for(
+    discs, augment, perturb, pseudo, changed
+):
+    config = augment(
+        jitter_probability=1.0,
+        brightness=0.3,
+        blur_probability=1.0,
+        cutmix_probability=1.0,
+        perturb=perturb,
+    )
+    views = Views(discs(5, pseudo=pseudo), config, seed=1, batch_size=4)
+    batch = collate([views[position] for position in range(6)])
+    assert batch.pseudo.tolist() == [pseudo] * 6
+    neutral = torch.tensor([1.0, 1, 1, 0, 0])
+    assert bool((batch.colours != neutral).any(1).all()) == changed
+    assert bool((batch.colours == neutral).all()) != changed
+    assert batch.boxes.any(1).tolist() == [changed] * 6
 
 
 def test_each_batch_has_one_of_the_crops(discs, augment):
