@@ -22,7 +22,7 @@ from dav2.training.augment import (
     random_view,
 )
 from dav2.training.cutmix import NO_BOX, draw_box
-from dav2.training.order import mixed, permuted
+from dav2.training.order import Part, interleaved, mixed, permuted
 from dav2.training.samples import KeptSamples, Samples, TrainingSample
 
 
@@ -56,16 +56,27 @@ class Views(Dataset[View]):
     """
 
     def __init__(
-        self, samples: Samples, config: AugmentConfig, *, seed: int, batch_size: int
+        self,
+        samples: Samples,
+        config: AugmentConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        mixture: Sequence[Part] = (),
     ) -> None:
         self._samples = samples
         self._config = config
         self._seed = seed
         self._batch_size = batch_size
+        self._mixture = mixture
         self._length = len(samples.sample_ids)
 
     def __getitem__(self, position: int) -> View:
-        sample = self._samples.read(permuted(position, self._length, seed=self._seed))
+        if self._mixture:
+            index = interleaved(position, self._mixture, seed=self._seed)
+        else:
+            index = permuted(position, self._length, seed=self._seed)
+        sample = self._samples.read(index)
         together = generator(mixed(self._seed), position // self._batch_size)
         numbers = generator(self._seed, position)
         crop_px = draw_crop(self._config, together)
@@ -115,6 +126,7 @@ class TrainingData(LightningDataModule):
         first_batch: int,
         num_workers: int,
         memory_limit_bytes: int,
+        mixture: Sequence[Part] = (),
     ) -> None:
         """Prepares nothing yet.
 
@@ -128,6 +140,8 @@ class TrainingData(LightningDataModule):
             num_workers: Processes that decode where the samples do not fit into memory.
             memory_limit_bytes: Decoded samples are kept while below this; then no other process
                 is needed.
+            mixture: The sets that the samples consist of, where they are drawn by weight; else
+                each is seen as often as it has samples.
         """
         super().__init__()
         self._samples = samples
@@ -137,6 +151,7 @@ class TrainingData(LightningDataModule):
         self._batches = (first_batch, num_batches)
         self._num_workers = num_workers
         self._memory_limit_bytes = memory_limit_bytes
+        self._mixture = mixture
 
     def train_dataloader(self) -> DataLoader[View]:
         """Returns the batches that are left, those of this process."""
@@ -153,6 +168,7 @@ class TrainingData(LightningDataModule):
                 self._config,
                 seed=self._seed,
                 batch_size=self._batch_size * num_ranks,
+                mixture=self._mixture,
             ),
             batch_sampler=Positions(
                 first,

@@ -80,7 +80,6 @@ def fit_config(augment):
                 short_side_px=42,
                 batch_size=2,
                 keep_best=False,
-                labelled_by_teacher=False,
                 max_depth_m=max_depth_m,
             ),
             "batch_size": 3,

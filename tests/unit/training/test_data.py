@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from dav2.training.data import Positions, TrainingData, Views, collate
+from dav2.training.order import Part
+from dav2.training.samples import MixedSamples
 
 
 def training_data(samples, augment, **changes):
@@ -100,6 +102,31 @@ def test_each_pass_over_the_samples_is_complete(discs, augment):
     passes = [names[start : start + 8] for start in (0, 8, 16)]
     assert all(len(set(one)) == 8 for one in passes)
     assert all(one != other for one, other in pairwise(passes))
+
+
+@pytest.mark.parametrize("mixture", [(), (Part(9, 1), Part(3, 2))])
+def test_a_mixture_is_resumed_anywhere_and_shared_by_any_number_of_processes(
+    discs, augment, mixture
+):
+    samples = MixedSamples([discs(9), discs(3, first=50, pseudo=False)])
+    given = {"mixture": mixture, "num_batches": 9}
+    whole = list(training_data(samples, augment(), **given).train_dataloader())
+    for batch in whole:
+        numbers = [int(name.removeprefix("disc-")) for name in batch.sample_ids]
+        assert batch.pseudo.tolist() == [number < 50 for number in numbers]
+    labelled = sum((~batch.pseudo).sum().item() for batch in whole)
+    assert labelled == (24 if mixture else 9)
+    rest = training_data(samples, augment(), first_batch=5, **given).train_dataloader()
+    for one, other in zip(rest, whole[5:], strict=True):
+        assert one.sample_ids == other.sample_ids
+        assert torch.equal(one.images, other.images)
+    views = Views(samples, augment(), seed=1, batch_size=4, mixture=mixture)
+    for rank in (0, 1):
+        for batch, positions in zip(
+            whole, Positions(0, 9, batch_size=2, rank=rank, num_ranks=2), strict=True
+        ):
+            names = [views[position].sample.sample_id for position in positions]
+            assert names == batch.sample_ids[2 * rank : 2 * rank + 2]
 
 
 def test_other_processes_give_the_same_batches(discs, augment):
