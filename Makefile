@@ -47,11 +47,11 @@ check: install  ## Format, lint, strict types, import contracts, code dependenci
 deps: install  ## Write the code dependencies of every stage into dvc.yaml
 	$(RUN) -m stages.dependencies
 
-experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml
+experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml; of an ablation V=<variant>
 	@test -n "$(E)" || { echo "make experiment: expected E=experiments/<name>.yaml, got none"; exit 2; }
-	$(RUN) -m stages.experiment $(E)
+	$(RUN) -m stages.experiment $(E) $(V)
 	dvc repro
-	dvc exp save --force --name $(basename $(notdir $(E)))  # replaces the one of that name
+	dvc exp save --force --name $(basename $(notdir $(E)))$(addprefix -,$(V))  # replaces the one of that name
 
 ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
 	$(RUN) -m flows.ui
