@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from dav2.models.encoder import EncoderName
 from stages.params import load
@@ -20,7 +20,14 @@ from stages.training import (
     publish,
     train,
 )
-from stages.training_params import RelativeLossParams, Share, TrainingParams, Weight, fit_config
+from stages.training_params import (
+    LabelNoise,
+    RelativeLossParams,
+    Share,
+    TrainingParams,
+    Weight,
+    fit_config,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +57,10 @@ class TrainStudentParams(TrainingParams):
 
     encoder_weights: dict[EncoderName, str] | None
     """For each encoder, the checkpoint training starts from; null for random weights."""
+    num_pseudo_labels: PositiveInt | None
+    """Pseudo-labels learnt from, drawn by the seed; null for all."""
+    label_noise: LabelNoise
+    """Of synthetic images that are trained on; `{}` for none."""
     losses: StudentLossParams
 
 
@@ -83,7 +94,7 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         output=checkpoint,
     )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        data = _data(labels, folder, params.validation.num_samples)
+        data = _data(labels, folder, params)
         model, given = initial_model(name, params.seed, weights)
         if weights is None:
             logger.info("no encoder weights are given: random start, no feature alignment")
@@ -108,10 +119,17 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         run.log_picture("validation.png", fitted.picture)
 
 
-def _data(labels: str, folder: Path, num_held_out: int) -> "tuple[Samples, Samples, str]":
+def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Samples, Samples, str]":
+    num_held_out = params.validation.num_samples
     if labels == "pseudo":
-        return pseudo_labels(folder, num_held_out=num_held_out)
-    return labelled_samples(folder / "manifest.parquet", num_held_out=num_held_out)
+        return pseudo_labels(
+            folder,
+            num_held_out=num_held_out,
+            num_samples=params.num_pseudo_labels,
+            seed=params.seed,
+        )
+    manifest_path = folder / "manifest.parquet"
+    return labelled_samples(manifest_path, num_held_out=num_held_out, noise=params.label_noise)
 
 
 def _config(params: TrainStudentParams, name: str, labels: str, *, aligned: bool) -> "FitConfig":
