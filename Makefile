@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ui doctor gc bench-model bench-ingest soak clean lock
+.PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,16 @@ check: install  ## Format, lint, strict types, import contracts, code dependenci
 deps: install  ## Write the code dependencies of every stage into dvc.yaml
 	$(RUN) -m stages.dependencies
 
-experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml
+experiment: install  ## Run a parameters file: make experiment E=experiments/x.yaml; of an ablation V=<variant>
 	@test -n "$(E)" || { echo "make experiment: expected E=experiments/<name>.yaml, got none"; exit 2; }
-	$(RUN) -m stages.experiment $(E)
+	$(RUN) -m stages.experiment $(E) $(V)
 	dvc repro
-	dvc exp save --force --name $(basename $(notdir $(E)))  # replaces the one of that name
+	dvc exp save --force --name $(basename $(notdir $(E)))$(addprefix -,$(V))  # replaces the one of that name
+
+ablation: install  ## Run an ablation over seeds and print its table: make ablation E=experiments/ablations/x.yaml SEEDS=3
+	@test -n "$(E)" || { echo "make ablation: expected E=experiments/ablations/<name>.yaml, got none"; exit 2; }
+	$(RUN) -m stages.ablation $(E) --seeds $(or $(SEEDS),3)
+	$(RUN) -m stages.compare $(E) --seeds $(or $(SEEDS),3)
 
 ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
 	$(RUN) -m flows.ui

@@ -159,13 +159,13 @@ def _with_leaks(role: Role, rows: pd.DataFrame, training: pd.DataFrame) -> pd.Da
     """Returns rows with columns that tell whether a held-out one was seen in training.
 
     Held out are, for the role `evaluation`, all rows from every row of any other role, validation
-    included (it chooses which weights are kept); for another role the rows of other splits than
-    `train` from those of `train`. Images are compared by their own bytes: one photograph has the
+    included (it chooses which weights are kept); for another role the rows of the split `val` from
+    all others. Images are compared by their own bytes: one photograph has the
     same hash whichever reader lists it, with or without depth.
     """
     judged = role == "evaluation"
-    seen = training if judged else rows[rows["split"] == "train"]
-    held_out = pd.Series(judged, rows.index) | (rows["split"] != "train")
+    seen = training if judged else rows[rows["split"] != "val"]
+    held_out = pd.Series(judged, rows.index) | (rows["split"] == "val")
     return rows.assign(
         looks_like_another=rows["nearest_bits"].notna(),
         image_in_training=held_out & rows["image_hash"].isin(seen["image_hash"]),

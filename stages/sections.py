@@ -3,10 +3,12 @@
 `python -m stages.sections` does it for params.yaml.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from stages.params import PARAMS_FILE, Params, load, read_document
-from stages.sources import load_sources
+from stages.params import PARAMS_FILE, Params, read_document, validate
+from stages.sources import SourceParams
 
 
 def problems(path: Path = PARAMS_FILE) -> list[str]:
@@ -19,20 +21,35 @@ def problems(path: Path = PARAMS_FILE) -> list[str]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no YAML.
     """
+    return document_problems(read_document(path), where=str(path))
+
+
+def document_problems(document: Mapping[str, Any], *, where: str) -> list[str]:
+    """Returns one line for each section that does not fit its class, and for unknown sections.
+
+    Args:
+        document: A whole parameters file.
+        where: Its name, for the lines.
+    """
     models = section_models()
     found = []
     for name, model in models.items():
-        try:
-            load(name, model, path)
-        except ValueError as error:
-            found.append(str(error))
-    try:
-        load_sources(path)
-    except ValueError as error:
-        found.append(str(error))
+        content: Any = document
+        for key in name.split("."):
+            content = content.get(key) if isinstance(content, Mapping) else None
+        if content is None:
+            found.append(f"{where}: expected a section {name!r}, got none")
+            continue
+        found += _problem(content, model, where=f"{where}: {name}")
+    sources = document.get("sources")
+    if not isinstance(sources, Mapping) or not sources:
+        found.append(f"{where}: expected at least one source under 'sources', got {sources!r}")
+        sources = {}
+    for name, content in sources.items():
+        found += _problem(content, SourceParams, where=f"{where}: sources.{name}")
     known = {name.partition(".")[0] for name in models} | {"sources"}
-    unknown = sorted(set(read_document(path) or {}) - known)
-    return found + [f"{path}: expected one of {sorted(known)}, got {name!r}" for name in unknown]
+    unknown = sorted(set(document) - known)
+    return found + [f"{where}: expected one of {sorted(known)}, got {name!r}" for name in unknown]
 
 
 def main(path: Path = PARAMS_FILE) -> None:
@@ -47,6 +64,14 @@ def main(path: Path = PARAMS_FILE) -> None:
         found = [str(error)]
     if found:
         raise SystemExit("\n".join(found))
+
+
+def _problem(content: Any, model: type[Params], *, where: str) -> list[str]:
+    try:
+        validate(content, model, where=where)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def section_models() -> dict[str, type[Params]]:

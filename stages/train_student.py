@@ -22,7 +22,14 @@ from stages.training import (
     publish,
     train,
 )
-from stages.training_params import RelativeLossParams, Share, TrainingParams, Weight, fit_config
+from stages.training_params import (
+    LabelNoise,
+    RelativeLossParams,
+    Share,
+    TrainingParams,
+    Weight,
+    fit_config,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +67,10 @@ class TrainStudentParams(TrainingParams):
 
     encoder_weights: dict[EncoderName, str] | None
     """For each encoder, the checkpoint training starts from; null for random weights."""
+    num_pseudo_labels: PositiveInt | None
+    """Pseudo-labels learnt from, drawn by the seed; null for all."""
+    label_noise: LabelNoise
+    """Of synthetic images that are trained on; `{}` for none."""
     losses: StudentLossParams
     mixture: MixtureParams | None
     """Of labels `both`: of `pseudo` + `synthetic` samples, how many are of which. V1 takes two to
@@ -102,8 +113,7 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         output=checkpoint,
     )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        num_held_out = params.validation.num_samples
-        loaded = [_data(part, path, num_held_out) for part, path in inputs.items()]
+        loaded = [_data(part, path, params) for part, path in inputs.items()]
         data = loaded[0] if len(loaded) == 1 else _together(loaded)
         model, given = initial_model(name, params.seed, weights)
         if weights is None:
@@ -135,10 +145,17 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
         run.log_picture("validation.png", fitted.picture)
 
 
-def _data(labels: str, folder: Path, num_held_out: int) -> "tuple[Samples, Samples, str]":
+def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Samples, Samples, str]":
+    num_held_out = params.validation.num_samples
     if labels == "pseudo":
-        return pseudo_labels(folder, num_held_out=num_held_out)
-    return labelled_samples(folder / "manifest.parquet", num_held_out=num_held_out)
+        return pseudo_labels(
+            folder,
+            num_held_out=num_held_out,
+            num_samples=params.num_pseudo_labels,
+            seed=params.seed,
+        )
+    manifest_path = folder / "manifest.parquet"
+    return labelled_samples(manifest_path, num_held_out=num_held_out, noise=params.label_noise)
 
 
 def _together(

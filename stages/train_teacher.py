@@ -18,7 +18,7 @@ from stages.training import (
     train,
     weights_mark,
 )
-from stages.training_params import RelativeLossParams, TrainingParams, fit_config
+from stages.training_params import LabelNoise, RelativeLossParams, TrainingParams, fit_config
 
 if TYPE_CHECKING:
     from dav2.training.fit import FitConfig, Fitted
@@ -37,6 +37,8 @@ class TrainTeacherParams(TrainingParams):
     encoder_weights: str | None
     """Whose encoder training starts from, likewise, or an encoder of DINOv2 or timm; null for
     random weights."""
+    label_noise: LabelNoise
+    """Of what is trained on; `{}` for none."""
     losses: RelativeLossParams
 
 
@@ -65,7 +67,11 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
         )
     )
     with tracked("train_teacher", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        data = labelled_samples(manifest_path, num_held_out=params.validation.num_samples)
+        data = labelled_samples(
+            manifest_path,
+            num_held_out=params.validation.num_samples,
+            noise=params.label_noise,
+        )
         losses = LossConfig("inverse_depth", **params.losses.model_dump())
         config = fit_config(params, name="teacher", losses=losses)
         if weights is None:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 from dav2.data.files import sha256_of, write_json, written_whole
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from dav2.training.fit import FitConfig, Fitted
     from dav2.training.recording import Listener
     from dav2.training.samples import Samples
+
+_NO_NOISE: Mapping[str, float] = MappingProxyType({})
 
 # What decides a model's weights beside its parameters and samples.
 DECIDING_MODULES = (
@@ -54,45 +57,68 @@ def checked_encoder(
 
 
 def labelled_samples(
-    manifest_path: Path, *, num_held_out: int, max_depth_m: float | None = None
+    manifest_path: Path,
+    *,
+    num_held_out: int,
+    max_depth_m: float | None = None,
+    noise: Mapping[str, float] = _NO_NOISE,
 ) -> "tuple[Samples, Samples, str]":
-    """Returns samples to train on (split `train`), to validate on (`val`), and their fingerprint.
+    """Returns samples to train on, to validate on (split `val`), and their fingerprint.
+
+    Where no source has a split `val`, whole scenes are held out: frames of one scene are alike.
 
     Args:
         manifest_path: Gated manifest of labelled samples.
         num_held_out: Most samples to validate on.
         max_depth_m: Of a metric model, whose targets are metres; None for inverse depth.
+        noise: For some sources, how faulty the depth to train on is made; validation sees it as
+            it is.
 
     Raises:
-        ValueError: If one of the splits has no sample.
+        ValueError: If there is nothing to train on, to validate on or to make noisy.
     """
     from dav2.data.manifest import read_manifest
     from dav2.training.samples import LabelledSamples, spread
 
     manifest = read_manifest(manifest_path)
-    train = _split(manifest, "train", manifest_path)
-    held_out = _split(manifest, "val", manifest_path)
+    train, held_out = _split(manifest, num_held_out, manifest_path)
+    if unknown := sorted(set(noise) - set(train["source"])):
+        raise ValueError(
+            f"{manifest_path}: expected label_noise of the sources "
+            f"{', '.join(sorted(set(train['source'])))}, got {', '.join(unknown)}"
+        )
     held_out = held_out.iloc[spread(len(held_out), num_chosen=num_held_out)]
     deciding = ["sample_id", "content_hash", "decoder"]
     mark = fingerprint([frame[deciding].values.tolist() for frame in (train, held_out)])
     sources = locations()
     return (
-        LabelledSamples(train, sources, max_depth_m=max_depth_m),
+        LabelledSamples(train, sources, max_depth_m=max_depth_m, noise=noise),
         LabelledSamples(held_out, sources, max_depth_m=max_depth_m),
         mark,
     )
 
 
-def pseudo_labels(folder: Path, *, num_held_out: int) -> "tuple[Samples, Samples, str]":
+def pseudo_labels(
+    folder: Path, *, num_held_out: int, num_samples: int | None = None, seed: int = 0
+) -> "tuple[Samples, Samples, str]":
     """Returns pseudo-labels to train on, some held out evenly, and their fingerprint.
 
+    Args:
+        folder: Shards and their index.
+        num_held_out: Samples to validate on, the same whatever else is asked for.
+        num_samples: Samples to train on, drawn by `seed`; None for all others.
+        seed: Of the draw.
+
     Raises:
-        ValueError: If there are not more labels than are to be held out.
+        ValueError: If there are fewer labels than that.
     """
-    from dav2.training.samples import ChosenSamples, PseudoLabels, hold_out
+    from dav2.training.samples import ChosenSamples, PseudoLabels, hold_out, subset
 
     samples = PseudoLabels(folder)
     train, held_out = hold_out(len(samples.sample_ids), num_held_out=num_held_out)
+    if num_samples is not None:
+        chosen = subset(len(train), num_chosen=num_samples, seed=seed)
+        train = [train[index] for index in chosen]
     # The shards' own checksums stand in `shards.json`.
     mark = fingerprint([sha256_of(folder / name) for name in ("manifest.parquet", "shards.json")])
     return ChosenSamples(samples, train), ChosenSamples(samples, held_out), mark
@@ -264,9 +290,34 @@ def _plain(row: Mapping[str, float]) -> dict[str, float | int]:
     }
 
 
-def _split(manifest: "pd.DataFrame", split: str, path: Path) -> "pd.DataFrame":
-    rows: pd.DataFrame = manifest[manifest["split"] == split]
-    if rows.empty:
+def _split(
+    manifest: "pd.DataFrame", num_held_out: int, path: Path
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Returns the rows to train on and those to validate on."""
+    held_out = manifest["split"] == "val"
+    if not held_out.any():
+        held_out = _whole_scenes(manifest, num_held_out)
+    if held_out.all() or not held_out.any():
         found = ", ".join(sorted(set(manifest["split"]))) or "no row"
-        raise ValueError(f"{path}: expected samples of split {split!r}, got {found}")
-    return rows
+        raise ValueError(
+            f"{path}: expected samples of split 'val' and of another, or of two scenes of which "
+            f"one can be held out, got {found}"
+        )
+    return manifest[~held_out], manifest[held_out]
+
+
+def _whole_scenes(manifest: "pd.DataFrame", num_samples: int) -> "pd.Series[bool]":
+    """Returns which rows are of few scenes, evenly spread, that have enough samples together.
+
+    At most half of the scenes, however few samples they have.
+    """
+    from dav2.training.samples import spread
+
+    scenes = manifest["source"] + "/" + manifest["scene"]
+    names = sorted(scenes.unique())
+    chosen = scenes.isin([])
+    for count in range(1, len(names) // 2 + 1):
+        if chosen.sum() >= num_samples:
+            break
+        chosen = scenes.isin([names[place] for place in spread(len(names), num_chosen=count)])
+    return chosen

@@ -106,6 +106,11 @@ class TrainingParams(Params):
     running: RunningParams
 
 
+LabelNoise = dict[str, Annotated[float, Field(ge=0, le=2)]]
+"""For some sources, how faulty their depth is made (`dav2.training.label_noise`); 1 is a poor
+sensor."""
+
+
 class RelativeLossParams(Params):
     """Terms of a training on inverse depth."""
 

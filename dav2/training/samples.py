@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,10 @@ from jaxtyping import Bool, Float32, UInt8
 
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.shards import ShardReader, read_index
+from dav2.training.label_noise import with_sensor_noise
+from dav2.training.order import permuted
+
+_NO_NOISE: Mapping[str, float] = MappingProxyType({})
 
 _MIN_DEPTH_M = 1e-3
 """Nearer pixels are taken for errors by metric training, as in the authors' metric code."""
@@ -66,6 +71,7 @@ class LabelledSamples:
         sources: Mapping[str, SourceLocation],
         *,
         max_depth_m: float | None,
+        noise: Mapping[str, float] = _NO_NOISE,
     ) -> None:
         """Opens the sources that the manifest names.
 
@@ -74,10 +80,12 @@ class LabelledSamples:
             sources: Where each source lies.
             max_depth_m: None: targets are inverse depth, and sky counts as infinitely far. Else
                 targets are metres, and sky and what lies beyond do not count.
+            noise: For some sources, how faulty their depth is made (`with_sensor_noise`).
         """
         self._reader = ManifestReader(manifest, sources)
         self._ids = tuple(str(name) for name in manifest["sample_id"])
         self._max_depth_m = max_depth_m
+        self._noise = [noise.get(source, 0.0) for source in manifest["source"]]
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -95,6 +103,9 @@ class LabelledSamples:
         name = sample.sample_id
         if sample.depth is None or sample.valid is None:
             raise ValueError(f"{name}: expected a sample with depth, got none")
+        sample = with_sensor_noise(sample, self._noise[index])
+        assert sample.depth is not None
+        assert sample.valid is not None
         if self._max_depth_m is None:
             return TrainingSample(name, sample.image, sample.inverse_depth(), sample.valid)
         if not sample.scale_known:
@@ -210,6 +221,19 @@ def hold_out(num_samples: int, *, num_held_out: int) -> tuple[list[int], list[in
         )
     held_out = spread(num_samples, num_chosen=num_held_out)
     return sorted(set(range(num_samples)) - set(held_out)), held_out
+
+
+def subset(num_samples: int, *, num_chosen: int, seed: int) -> list[int]:
+    """Returns `num_chosen` indices below `num_samples`, sorted, the first of a permutation.
+
+    Of two subsets of one seed the smaller is part of the larger.
+
+    Raises:
+        ValueError: If there are fewer samples.
+    """
+    if num_chosen > num_samples:
+        raise ValueError(f"subset: expected at least {num_chosen} samples, got {num_samples}")
+    return sorted(permuted(place, num_samples, seed=seed) for place in range(num_chosen))
 
 
 def spread(num_samples: int, *, num_chosen: int) -> list[int]:

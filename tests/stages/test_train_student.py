@@ -4,6 +4,7 @@ import logging
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -192,3 +193,38 @@ def test_weights_that_the_stage_itself_writes_are_refused(project):
     project.write_params()
     with pytest.raises(ValueError, match=r"encoder_weights\.vit64x4: expected .*: copy the file"):
         main("pseudo", "pseudo")
+
+
+def test_students_of_fewer_labels_are_validated_on_the_same_ones(project, calls):
+    main("pseudo", "pseudo")
+    for count, seed in ((2, 0), (2, 1), (1, 0)):
+        project.params["train_student"] |= {"num_pseudo_labels": count, "seed": seed}
+        project.write_params()
+        main("pseudo", "pseudo")
+    every, two, others, one = (call["samples"].sample_ids for call in calls)
+    assert len(every) == 3
+    assert len(two) == len(others) == 2
+    assert set(one) < set(two) < set(every)
+    assert len({call["held_out"].sample_ids for call in calls}) == 1
+
+
+def test_noise_spoils_what_the_control_learns_from_but_not_what_judges_it(project, calls):
+    main("synthetic", ".")
+    project.params["train_student"]["label_noise"] = {"rooms": 1.0}
+    project.write_params()
+    main("synthetic", ".")
+    clean, noisy = calls
+    assert noisy["work"] != clean["work"]
+    before, after = (call["samples"].read(0) for call in calls)
+    assert after.valid.sum() < before.valid.sum()
+    for index in range(2):
+        same = [call["held_out"].read(index) for call in calls]
+        np.testing.assert_array_equal(same[0].target, same[1].target)
+        np.testing.assert_array_equal(same[0].valid, same[1].valid)
+
+
+def test_noise_of_a_source_that_is_not_there_is_refused(project):
+    project.params["train_student"]["label_noise"] = {"romes": 1.0}
+    project.write_params()
+    with pytest.raises(ValueError, match="expected label_noise of the sources rooms, got romes"):
+        main("synthetic", ".")

@@ -17,6 +17,7 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.interchange import write_transformers, write_upstream
 from stages import train_teacher
 from stages.params import load as load_params
+from stages.training import labelled_samples
 from tests.fixtures.training import TrainingProject
 
 MANIFEST = Path("manifest.parquet")
@@ -225,11 +226,30 @@ def test_weights_that_the_stage_itself_writes_are_refused(project, name):
         main()
 
 
-def test_a_manifest_without_validation_samples_is_refused(project):
+def test_a_manifest_of_one_scene_without_validation_samples_is_refused(project):
     manifest = read_manifest(MANIFEST)
     write_manifest(manifest[manifest["split"] == "train"], MANIFEST)
-    with pytest.raises(ValueError, match=r"parquet: expected samples of split 'val', got train"):
+    with pytest.raises(ValueError, match=r"parquet: expected samples of split 'val' .* got train"):
         main()
+
+
+def test_without_validation_samples_whole_scenes_are_held_out(project, monkeypatch):
+    manifest = read_manifest(MANIFEST)
+    scenes = [f"scene-{index // 2}" for index in range(len(manifest))]
+    write_manifest(manifest.assign(split="all", scene=scenes), MANIFEST)
+    train, held_out, _ = labelled_samples(MANIFEST, num_held_out=2)
+    assert held_out.sample_ids == ("rooms-4", "rooms-5")
+    assert train.sample_ids == tuple(f"rooms-{index}" for index in (0, 1, 2, 3, 6, 7, 8))
+    _, held_out, _ = labelled_samples(MANIFEST, num_held_out=100)
+    assert held_out.sample_ids == ("rooms-2", "rooms-3", "rooms-6", "rooms-7")
+
+
+def test_every_split_but_val_is_trained_on(project):
+    manifest = read_manifest(MANIFEST)
+    write_manifest(manifest.assign(split=["all", *manifest["split"][1:]]), MANIFEST)
+    train, held_out, _ = labelled_samples(MANIFEST, num_held_out=9)
+    assert train.sample_ids == tuple(f"rooms-{index}" for index in range(6))
+    assert held_out.sample_ids == ("rooms-6", "rooms-7", "rooms-8")
 
 
 @pytest.mark.parametrize(

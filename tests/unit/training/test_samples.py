@@ -20,6 +20,7 @@ from dav2.training.samples import (
     PseudoLabels,
     hold_out,
     spread,
+    subset,
 )
 
 HEIGHT, WIDTH = 4, 6
@@ -179,3 +180,17 @@ def test_fewer_samples_than_wanted_are_all_chosen():
 def test_nothing_to_train_or_validate_on_is_refused(num_samples, num_held_out):
     with pytest.raises(ValueError, match=f"hold out: expected more than {num_held_out} samples"):
         hold_out(num_samples, num_held_out=num_held_out)
+
+
+def test_of_two_subsets_of_a_seed_the_smaller_is_part_of_the_larger():
+    small, large = (subset(50, num_chosen=count, seed=3) for count in (10, 30))
+    assert (len(small), len(large)) == (10, 30)
+    assert set(small) < set(large)
+    assert large == sorted(set(large))
+    assert small != subset(50, num_chosen=10, seed=4)
+    assert subset(50, num_chosen=50, seed=3) == list(range(50))
+
+
+def test_a_subset_of_more_samples_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="subset: expected at least 6 samples, got 5"):
+        subset(5, num_chosen=6, seed=0)
