@@ -33,6 +33,8 @@ class OptimiserParams(Params):
     """Gradients of a larger norm are shortened to it; 0 for never."""
     average_decay: Annotated[float, Field(ge=0, lt=1)]
     """Of the exponential average of the weights, which is what is kept; 0 for the last weights."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """Each encoder block's rate is this times that of the block above it; 1 for one rate."""
 
 
 class AugmentParams(Params):
@@ -66,15 +68,30 @@ class ValidationParams(Params):
     """Keep the weights of the smallest AbsRel on them, rather than the last."""
     min_pair_accuracy: Share
     """The stage fails below it: a collapsed model must not go on. Half is chance."""
+    patience: PositiveInt | None
+    """Validations in a row without a smaller AbsRel after which training ends; null for never."""
+
+
+class ParallelParams(Params):
+    """Devices that train one model: docs/training.md."""
+
+    launcher: Literal["local", "torchrun", "slurm"]
+    """Who starts the other processes: `local`, the first one itself, for one machine; `torchrun` or
+    `slurm`, the operator."""
+    num_machines: PositiveInt
+    num_devices: PositiveInt
+    """Of each machine: GPUs, or processes where `device` is `cpu`."""
+    strategy: Literal["ddp", "fsdp"]
+    """`ddp`: each device holds the whole model."""
 
 
 class RunningParams(Params):
     """What decides no weight."""
 
     num_workers: NonNegativeInt
-    """Processes that decode samples which do not fit into memory."""
+    """Processes for each device that decode samples which do not fit into memory."""
     memory_limit_mb: PositiveInt
-    """Decoded samples are kept in memory while below this."""
+    """Decoded samples are kept in a machine's memory while below this."""
     checkpoint_every_steps: PositiveInt
     """An interrupted training goes on from the last of these."""
 
@@ -85,7 +102,7 @@ class TrainingParams(Params):
     seed: NonNegativeInt
     num_steps: PositiveInt
     batch_size: PositiveInt
-    """Samples of one forward pass."""
+    """Samples of one forward pass, over all devices together."""
     accumulate: PositiveInt
     """Forward passes of one step."""
     short_side_px: PositiveInt
@@ -97,9 +114,15 @@ class TrainingParams(Params):
     device: Literal["auto", "cpu", "cuda"]
     """`auto`: a CUDA device where there is one."""
     num_threads: PositiveInt
-    """Of the CPU; another number rounds differently, and so gives other weights."""
+    """Of the CPU, for each device; another number rounds otherwise, and so gives other weights."""
+    compile: bool
+    """Compile the model, once for each of `crops_px`: faster on a GPU, other rounding."""
+    checkpoint_activations: bool
+    """Compute what the encoder's blocks hold twice instead of keeping it: less memory, slower,
+    equal weights."""
     log_every_steps: PositiveInt
     """Steps of one row of the curves."""
+    parallel: ParallelParams
     optimiser: OptimiserParams
     augment: AugmentParams
     validation: ValidationParams
@@ -144,8 +167,10 @@ def fit_config(
     from dav2.training.augment import AugmentConfig
     from dav2.training.fit import FitConfig
     from dav2.training.module import OptimiserConfig
+    from dav2.training.parallel import ParallelConfig
     from dav2.training.validation import ValidationConfig
 
+    parallel = ParallelConfig(**params.parallel.model_dump())
     return FitConfig(
         name=name,
         seed=params.seed,
@@ -160,9 +185,10 @@ def fit_config(
         validation=ValidationConfig(
             every_steps=params.validation.every_steps,
             short_side_px=params.short_side_px,
-            batch_size=params.batch_size,
+            batch_size=max(1, params.batch_size // parallel.num_ranks),
             keep_best=params.validation.keep_best,
             max_depth_m=max_depth_m,
+            patience=params.validation.patience,
         ),
         batch_size=params.batch_size,
         accumulate=params.accumulate,
@@ -174,4 +200,7 @@ def fit_config(
         log_every_steps=params.log_every_steps,
         checkpoint_every_steps=params.running.checkpoint_every_steps,
         mixture=mixture,
+        compile_blocks=params.compile,
+        checkpoint_activations=params.checkpoint_activations,
+        parallel=parallel,
     )

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dav2.data.files import written_whole
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
+from dav2.training.parallel import of_all_ranks
 from dav2.training.recording import Recorder
 
 PROGRESS = "progress.pt"
@@ -25,7 +26,14 @@ class Checkpointer(Callback):
     remember. Order of samples, views, schedule and random numbers follow from seed and step alone.
     """
 
-    def __init__(self, folder: Path, others: Mapping[str, Callback], *, every_steps: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        others: Mapping[str, Callback],
+        *,
+        every_steps: int,
+        writes: bool = True,
+    ) -> None:
         """Writes nothing yet.
 
         Args:
@@ -33,11 +41,12 @@ class Checkpointer(Callback):
             others: Callbacks whose state belongs to the training, by name; they come before this
                 one in the trainer's list.
             every_steps: Steps between two states; the last is always written.
+            writes: Whether this is the first rank, which alone changes the folder.
         """
         self._path = folder / PROGRESS
         self._others = others
         self._every_steps = every_steps
-        for torn in folder.glob(f".{PROGRESS}.*.part"):
+        for torn in folder.glob(f".{PROGRESS}.*.part") if writes else ():
             shutil.rmtree(torn)  # what a kill interrupted
         self._found = load_progress(self._path)
 
@@ -55,7 +64,17 @@ class Checkpointer(Callback):
                 callback.load_state_dict(self._found["callbacks"][name])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the optimiser its state back; its rates are the schedule's, not the file's."""
+        """Gives the optimiser its state back; its rates are the schedule's, not the file's.
+
+        Raises:
+            ValueError: If ranks found different progress.
+        """
+        steps = of_all_ranks(self.first_step)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"{self._path}: expected one file for all ranks, on a disk that they share, got "
+                f"steps {', '.join(map(str, steps))}"
+            )
         if self._found:
             (optimiser,) = trainer.optimizers
             fresh = [dict(group) for group in optimiser.param_groups]

@@ -18,6 +18,7 @@ from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs
 from dav2.models.depth_anything import DepthAnything
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
+from dav2.training.parallel import of_first_rank
 from dav2.training.recording import Listener
 from dav2.training.samples import Samples, TrainingSample
 
@@ -57,6 +58,8 @@ class ValidationConfig:
     """Keep the weights of the best validation (smallest AbsRel) instead of the last ones."""
     max_depth_m: float | None
     """None: relative depth, aligned; else metres, as they stand."""
+    patience: int | None = None
+    """Validations in a row without a smaller AbsRel after which training ends; None: never."""
 
     def protocol(self) -> Protocol:
         """Returns how predictions are held against the truth."""
@@ -145,7 +148,9 @@ class Validator(Callback):
         """Validates where it is due."""
         assert isinstance(pl_module, DepthTraining)
         if pl_module.is_due(self._config.every_steps, batch_idx):
-            self._validate(pl_module)
+            self._validate(pl_module, measuring=trainer.is_global_zero)
+            if self.has_lost_patience():
+                pl_module.has_stopped = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """Returns history and best weights."""
@@ -156,6 +161,15 @@ class Validator(Callback):
         self.history = list(state_dict["history"])
         self._best = dict(state_dict["best"])
 
+    def has_lost_patience(self) -> bool:
+        """Returns whether too many validations in a row found no smaller AbsRel."""
+        best, waited = float("inf"), 0
+        for entry in self.history:
+            better = self._badness(entry) < best
+            best = self._badness(entry) if better else best
+            waited = 0 if better else waited + 1
+        return self._config.patience is not None and waited >= self._config.patience
+
     def final(self, module: DepthTraining) -> tuple[DepthAnything, dict[str, float]]:
         """Returns the model to keep, and its measures with their step."""
         if self._config.keep_best:
@@ -163,8 +177,10 @@ class Validator(Callback):
             return module.averaged, min(self.history, key=self._badness)
         return module.averaged, self.history[-1]
 
-    def _validate(self, module: DepthTraining) -> None:
-        measures = measure(module.averaged, self._samples, self._config)
+    def _validate(self, module: DepthTraining, *, measuring: bool = True) -> None:
+        """Measures on the first rank, for which the others wait: they must stop and keep alike."""
+        own = measure(module.averaged, self._samples, self._config) if measuring else {}
+        measures: dict[str, float] = of_first_rank(own)
         step = module.num_steps_done
         self.history.append({"step": float(step), **measures})
         if self._config.keep_best and self._is_best():
