@@ -12,7 +12,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest soak clean lock
+.PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
+	soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ bench-model: install  ## Latency of a model in every way to run it, against Tran
 
 bench-ingest: install  ## Rate and memory of ingest, against Pillow alone; BENCH="--help"
 	$(RUN) -m benchmarks.ingest $(BENCH)
+
+bench-train: install  ## Rate of a training and how long it waits for data, against a plain loop; BENCH="--help"
+	$(RUN) -m benchmarks.training $(BENCH)
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)

@@ -170,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     device = chosen_device(options.device, where="--device")
-    print(_machine(device))
+    print(machine(device))
     rates = {dtype: matrix_rate(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     print("matrix product, TFLOP/s:", {str(k): round(v / 1e12, 2) for k, v in rates.items()})
     with torch.no_grad():  # under inference mode nothing counts operations
@@ -225,7 +225,8 @@ def _errors(found: Tensor, exact: Tensor) -> str:
     return f"{relative:.1e} | {correlation:.5f} | {worst:.1e}"
 
 
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """Returns what a table should say of where it was measured."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     names = {"avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16", "arm_bf16"}

@@ -41,6 +41,7 @@ from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
 from dav2.training.samples import Samples
 from dav2.training.validation import ValidationConfig, Validator, freeze
+from dav2.training.workers import told_in_one_line
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -133,7 +134,8 @@ def fit(
         ValueError: If this machine has no such device, ranks were not started as configured or
             cannot share a batch, a sample cannot be read, the progress found is damaged, or numbers
             are no longer finite; the last good progress is kept.
-        ConnectionError: If another rank is lost.
+        ConnectionError: If another rank is lost; likewise.
+        ChildProcessError: If a process that decodes samples was killed; likewise.
     """
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
@@ -223,7 +225,8 @@ def _run(
             limit_val_batches=0,
             default_root_dir=work,
         )
-        trainer.fit(module, datamodule=data)
+        with told_in_one_line():
+            trainer.fit(module, datamodule=data)
 
 
 def _as_before(num_threads: int) -> Callback:

@@ -1,8 +1,6 @@
 """The stage `train_teacher`."""
 
 import json
-import signal
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -278,34 +276,3 @@ def test_a_learning_rate_given_as_text_is_one_line_on_the_command_line(project):
     (line,) = shown.splitlines()
     assert line.startswith("train_teacher: params.yaml: train_teacher.optimiser.encoder_lr: ")
     assert line.endswith("got '1e-3'")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(project, number):
-    project.params["train_teacher"] |= {"num_steps": 60}
-    project.write_params()
-    arguments = (str(MANIFEST), str(MODEL), str(REPORTS))
-    process = project.start("train_teacher", *arguments)
-    while not list(Path(".work").glob(PROGRESS)) and process.poll() is None:
-        time.sleep(0.005)
-    time.sleep(0.3)
-    process.send_signal(number)
-    process.communicate()
-    assert process.returncode == -number, "it had finished before it was killed"
-    assert not MODEL.exists()
-    (progress,) = Path(".work").glob(PROGRESS)
-    step = torch.load(progress, weights_only=True)["step"]
-    assert 0 < step < 60
-    again = project.start("train_teacher", *arguments)
-    _, shown = again.communicate(timeout=120)
-    assert again.returncode == 0, shown
-    assert f"goes on after step {step}" in shown
-    resumed = [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))]
-    progress.unlink()
-    whole = project.start("train_teacher", *arguments)
-    _, shown = whole.communicate(timeout=120)
-    assert whole.returncode == 0, shown
-    assert "goes on" not in shown
-    assert [sha256_of(path) for path in (MODEL, *sorted(REPORTS.iterdir()))] == resumed
-    assert [path.name for path in progress.parent.iterdir()] == ["progress.pt"]
