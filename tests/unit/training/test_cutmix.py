@@ -176,7 +176,7 @@ def test_only_trimmed_images_lose_their_worst_pixels(batch):
     found = data_term(wrong, trim_fraction=0.2, trimmed=some).item()
     all_of_them = [
         data_term(
-            type(wrong)(*(getattr(wrong, name)[i : i + 1] for name in wrong.__slots__)),
+            wrong._make(entry[i : i + 1] for entry in wrong),
             trim_fraction=0.2 if some[i] else 0.0,
         ).item()
         for i in range(5)
