@@ -9,8 +9,8 @@ import torch
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.data import Views, collate
 from dav2.training.fit import fit
+from dav2.training.mixture import MixedSamples
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
-from dav2.training.samples import MixedSamples
 
 
 class InterruptedTrainingError(RuntimeError):
