@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 
 from flows.graph import Stage
 
-GPU_STAGES = ("train_teacher", "pseudo_label", "train_student", "finetune_metric", "evaluate")
+GPU_STAGES = (
+    "train_teacher",
+    "pseudo_label",
+    "train_student",
+    "train_student_both",
+    "finetune_metric",
+    "evaluate",
+)
 """Stages that take a GPU slot where there are any."""
 
 

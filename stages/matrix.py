@@ -12,6 +12,8 @@ class MatrixParams(Params):
 
     encoders: Annotated[tuple[str, ...], Field(min_length=1)]
     labels: tuple[Literal["pseudo", "synthetic"], ...]
+    both: tuple[str, ...]
+    """Encoders of students that learn from pseudo-labels and synthetic images together."""
     domains: tuple[Literal["indoor", "outdoor"], ...]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of what is evaluated: files of `models/` without suffix."""

@@ -126,8 +126,8 @@ def _label(name: str, matrix: MatrixParams) -> str:
     size = f" {encoder}" if len(matrix.encoders) > 1 else ""
     match kind:
         case "student":
-            labels = "pseudo-labels" if what == "pseudo" else "synthetic"
-            return f"student{size}, {labels}"
+            labels = {"pseudo": "pseudo-labels", "both": "pseudo-labels and synthetic"}
+            return f"student{size}, {labels.get(what, what)}"
         case "metric":
             return f"metric{size}, {what}"
         case _:
@@ -141,4 +141,6 @@ def _tone(name: str) -> str:
         return "pseudo"
     if name.endswith("-synthetic"):
         return "synthetic"
+    if name.endswith("-both"):
+        return "both"
     return "metric" if name.startswith("metric-") else "teacher"

@@ -1,15 +1,17 @@
-"""Trains a student on a teacher's labels, or, as control, on synthetic images."""
+"""Trains a student on a teacher's labels, or, as control, on synthetic images, or on both."""
 
 import copy
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt
 
 from dav2.models.encoder import EncoderName
-from stages.params import load
+from stages.fingerprint import fingerprint
+from stages.params import Params, load
 from stages.program import run
 from stages.training import (
     checked_encoder,
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
 
     from dav2.models.depth_anything import DepthAnything
     from dav2.training.fit import FitConfig
+    from dav2.training.order import Part
     from dav2.training.samples import Samples
 
-Labels = Literal["pseudo", "synthetic"]
+Labels = Literal["pseudo", "synthetic", "both"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,13 @@ class StudentLossParams(RelativeLossParams):
     """Patches more alike than this (cosine) are left alone."""
 
 
+class MixtureParams(Params):
+    """How often a student of both labels sees either."""
+
+    pseudo: PositiveInt
+    synthetic: PositiveInt
+
+
 class TrainStudentParams(TrainingParams):
     """How students learn: all of them, whatever their labels, so that they compare."""
 
@@ -62,6 +72,13 @@ class TrainStudentParams(TrainingParams):
     label_noise: LabelNoise
     """Of synthetic images that are trained on; `{}` for none."""
     losses: StudentLossParams
+    mixture: MixtureParams | None
+    """Of labels `both`: of `pseudo` + `synthetic` samples, how many are of which. V1 takes two to
+    one; null for one set after the other, each seen as often as it has samples, as in V2."""
+    perturb: Literal["all", "pseudo"]
+    """Which samples get other colours, blur and CutMix: V1 leaves labelled images as they are."""
+    align_features: Literal["all", "pseudo", "synthetic"]
+    """Which samples feature alignment sees; in V1 it helped with pseudo-labels alone."""
 
 
 def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Path) -> None:
@@ -72,8 +89,9 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
 
     Args:
         encoder: Size of its encoder.
-        labels: `pseudo`, or `synthetic` for the control.
-        folder: Shards of pseudo-labels, or a folder with a manifest of labelled samples.
+        labels: `pseudo`, `synthetic` for the control, or `both`.
+        folder: Shards of pseudo-labels, or a folder with a manifest of labelled samples; of both,
+            the folder that holds one of each, by their names.
         checkpoint: safetensors file to write.
         reports: Folder to write: `curves.csv` and `validation.json`.
 
@@ -87,18 +105,26 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
     params = load("train_student", TrainStudentParams)
     from stages.tracking import tracked
 
-    inputs = {labels: folder}
+    both = ("pseudo", "synthetic")
+    inputs = {part: folder / part for part in both} if labels == "both" else {labels: folder}
     weights = given_checkpoint(
         (params.encoder_weights or {}).get(name),
         where=f"train_student.encoder_weights.{name}",
         output=checkpoint,
     )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        data = _data(labels, folder, params)
+        loaded = [_data(part, path, params) for part, path in inputs.items()]
+        data = loaded[0] if len(loaded) == 1 else _together(loaded)
         model, given = initial_model(name, params.seed, weights)
         if weights is None:
             logger.info("no encoder weights are given: random start, no feature alignment")
-        config = _config(params, f"student {encoder} {labels}", labels, aligned=weights is not None)
+        config = _config(
+            params,
+            f"student {encoder} {labels}",
+            labels,
+            aligned=weights is not None,
+            mixture=_mixture(params, [len(samples.sample_ids) for samples, _, _ in loaded]),
+        )
         fitted, mark = train(
             "train_student",
             params,
@@ -132,17 +158,45 @@ def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Sampl
     return labelled_samples(manifest_path, num_held_out=num_held_out, noise=params.label_noise)
 
 
-def _config(params: TrainStudentParams, name: str, labels: str, *, aligned: bool) -> "FitConfig":
+def _together(
+    loaded: "Sequence[tuple[Samples, Samples, str]]",
+) -> "tuple[Samples, Samples, str]":
+    from dav2.training.samples import MixedSamples
+
+    train, held_out, marks = zip(*loaded, strict=True)
+    return MixedSamples(train), MixedSamples(held_out), fingerprint(list(marks))
+
+
+def _mixture(params: TrainStudentParams, lengths: Sequence[int]) -> "tuple[Part, ...]":
+    from dav2.training.order import Part
+
+    if params.mixture is None or len(lengths) == 1:
+        return ()
+    weights = (params.mixture.pseudo, params.mixture.synthetic)
+    return tuple(map(Part, lengths, weights))
+
+
+def _config(
+    params: TrainStudentParams,
+    name: str,
+    labels: str,
+    *,
+    aligned: bool,
+    mixture: "tuple[Part, ...]",
+) -> "FitConfig":
     from dav2.training.module import LossConfig
 
-    pseudo = labels == "pseudo"
     losses = params.losses.model_dump()
-    if not pseudo:
+    if labels == "synthetic":
         losses["trim_fraction"] = 0.0
-    if not aligned:
+    if not aligned or {labels, params.align_features} == {"pseudo", "synthetic"}:
         losses["feature_weight"] = 0.0
     return fit_config(
-        params, name=name, losses=LossConfig("inverse_depth", **losses), labelled_by_teacher=pseudo
+        params,
+        name=name,
+        losses=LossConfig("inverse_depth", align_features=params.align_features, **losses),
+        mixture=mixture,
+        perturb=params.perturb,
     )
 
 

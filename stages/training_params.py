@@ -8,8 +8,10 @@ from dav2.training.schedule import ScheduleName
 from stages.params import Params
 
 if TYPE_CHECKING:
+    from dav2.training.augment import Perturbed
     from dav2.training.fit import FitConfig
     from dav2.training.module import LossConfig
+    from dav2.training.order import Part
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -50,6 +52,8 @@ class AugmentParams(Params):
     blur_probability: Share
     blur_sigma_px: tuple[Weight, PositiveFloat]
     """Smallest and largest deviation of the blur."""
+    cutmix_probability: Share
+    """Of a rectangle that is another sample's, with its label; V1 takes 0.5."""
 
 
 class ValidationParams(Params):
@@ -113,6 +117,9 @@ class RelativeLossParams(Params):
     gradient_weight: Weight
     """Of gradient matching, beside the data term's 1; the paper's choice is 2."""
     num_gradient_scales: PositiveInt
+    alignment: Literal["median", "least_squares"]
+    """How a prediction meets its target: both freed of median and mean deviation, as the papers
+    do, or the one fitted to the other."""
 
 
 def fit_config(
@@ -121,7 +128,8 @@ def fit_config(
     name: str,
     losses: "LossConfig",
     max_depth_m: float | None = None,
-    labelled_by_teacher: bool = False,
+    mixture: "tuple[Part, ...]" = (),
+    perturb: "Perturbed" = "all",
 ) -> "FitConfig":
     """Returns what `dav2.training.fit` takes.
 
@@ -130,7 +138,8 @@ def fit_config(
         name: Shown while it trains.
         losses: Terms and weights.
         max_depth_m: Of a metric model.
-        labelled_by_teacher: Targets are pseudo-labels.
+        mixture: Sets that are drawn by weight, if any.
+        perturb: Which samples get other colours, blur and CutMix.
     """
     from dav2.training.augment import AugmentConfig
     from dav2.training.fit import FitConfig
@@ -145,6 +154,7 @@ def fit_config(
         augment=AugmentConfig(
             short_side_px=params.short_side_px,
             crops_px=params.crops_px,
+            perturb=perturb,
             **params.augment.model_dump(),
         ),
         validation=ValidationConfig(
@@ -152,7 +162,6 @@ def fit_config(
             short_side_px=params.short_side_px,
             batch_size=params.batch_size,
             keep_best=params.validation.keep_best,
-            labelled_by_teacher=labelled_by_teacher,
             max_depth_m=max_depth_m,
         ),
         batch_size=params.batch_size,
@@ -164,4 +173,5 @@ def fit_config(
         memory_limit_bytes=params.running.memory_limit_mb * 1_000_000,
         log_every_steps=params.log_every_steps,
         checkpoint_every_steps=params.running.checkpoint_every_steps,
+        mixture=mixture,
     )

@@ -5,7 +5,7 @@ Axes: B batch, N patches, C channels.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dav2.losses.normalisation import mean_over_images
@@ -16,6 +16,7 @@ def feature_alignment_loss(
     frozen: Float[Tensor, "B N C"],
     *,
     tolerance: float = 0.85,
+    chosen: Bool[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cosine distance between tokens, where they are not close enough already.
 
@@ -27,9 +28,11 @@ def feature_alignment_loss(
         student: Final patch tokens of the encoder in training.
         frozen: Those of DINOv2 of the same size; gets no gradient.
         tolerance: Cosine above which a token is left out.
+        chosen: The images that the term is about; None for all.
 
     Returns:
-        Scalar, no unit: a mean over images. An image whose tokens are all left out weighs 0.
+        Scalar, no unit: a mean over images. An image whose tokens are all left out, or that is not
+        chosen, weighs 0.
 
     Raises:
         ValueError: `tolerance` is below -1 or above 1.
@@ -40,4 +43,5 @@ def feature_alignment_loss(
     far = ~(cosines > tolerance)
     count = far.sum(dim=1)
     means = torch.where(far, 1 - cosines, 0).sum(dim=1) / count.clamp(min=1)
-    return mean_over_images(means, count > 0)
+    usable = count > 0 if chosen is None else (count > 0) & chosen
+    return mean_over_images(means, usable)

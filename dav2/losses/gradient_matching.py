@@ -6,7 +6,7 @@ Axes: B batch, H height, W width (pixels).
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dav2.losses.normalisation import Residual, mean_over_images, residual
+from dav2.losses.normalisation import Alignment, Residual, mean_over_images, residual
 
 
 def gradient_matching_loss(
@@ -15,6 +15,7 @@ def gradient_matching_loss(
     valid: Bool[Tensor, "B H W"],
     *,
     num_scales: int = 4,
+    alignment: Alignment = "median",
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of the residual between neighbours, summed over scales.
 
@@ -28,6 +29,7 @@ def gradient_matching_loss(
         target: Reference inverse depth, any affine scale.
         valid: True where `target` was measured.
         num_scales: Strides are 1, 2, 4... up to 2^(num_scales - 1). A scale without a pair adds 0.
+        alignment: As for `residual`.
 
     Returns:
         Scalar, no unit: a mean over images. A degenerate image (`remove_shift_and_scale`) weighs 0.
@@ -35,11 +37,19 @@ def gradient_matching_loss(
     Raises:
         ValueError: `num_scales` is below 1.
     """
-    return gradient_term(residual(pred, target, valid), num_scales=num_scales)
+    return gradient_term(residual(pred, target, valid, alignment=alignment), num_scales=num_scales)
 
 
-def gradient_term(wrong: Residual, *, num_scales: int = 4) -> Float[Tensor, ""]:
-    """Returns `gradient_matching_loss` of maps whose residual is at hand."""
+def gradient_term(
+    wrong: Residual, *, num_scales: int = 4, shares: Float[Tensor, " B"] | None = None
+) -> Float[Tensor, ""]:
+    """Returns `gradient_matching_loss` of maps whose residual is at hand.
+
+    Args:
+        wrong: From `residual`.
+        num_scales: As for the loss.
+        shares: Of maps that are regions of images, as for `mean_over_images`.
+    """
     if num_scales < 1:
         raise ValueError(f"gradient_matching_loss: expected num_scales >= 1, got {num_scales}")
     values, valid = wrong.values, wrong.valid
@@ -47,7 +57,7 @@ def gradient_term(wrong: Residual, *, num_scales: int = 4) -> Float[Tensor, ""]:
     for _ in range(1, num_scales):
         values, valid = values[:, ::2, ::2], valid[:, ::2, ::2]
         losses = losses + _mean_difference(values, valid)
-    return mean_over_images(losses, wrong.usable)
+    return mean_over_images(losses, wrong.usable, shares)
 
 
 def _mean_difference(

@@ -6,6 +6,7 @@ Axes: B batch, H height, W width (pixels).
 """
 
 from dataclasses import dataclass
+from typing import Literal, assert_never
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,9 @@ from torch import Tensor
 
 _LEAST_DEVIATION = 1e-3
 _LEAST_RANGE = 1e-6
+
+Alignment = Literal["median", "least_squares"]
+"""How a prediction meets its target: each freed of its own shift and scale, or one fitted."""
 
 
 def remove_shift_and_scale(
@@ -68,24 +72,81 @@ class Residual:
 
 
 def residual(
-    pred: Float[Tensor, "B H W"], target: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+    pred: Float[Tensor, "B H W"],
+    target: Float[Tensor, "B H W"],
+    valid: Bool[Tensor, "B H W"],
+    *,
+    alignment: Alignment = "median",
 ) -> Residual:
     """Returns what the terms of the relative loss measure: removing is their costly part.
+
+    With `least_squares` the prediction is fitted to the target, which alone is freed of its shift
+    and scale so that the residual has no unit either way: Ranftl et al. 2020 (arXiv:1907.01341),
+    section 5, the alignment of their L_ssimse. Gradients flow through the fitted scale and shift,
+    as they do in the authors' code: without them the loss would not be blind to the prediction's
+    scale in its gradient. We differ where prediction and target run against each other: there the
+    best scale is negative, and a map with near and far exchanged would cost nothing. We take its
+    absolute value, which is the same wherever they run together and keeps the loss continuous.
 
     Args:
         pred: Predicted inverse depth, any affine scale.
         target: Reference inverse depth, any affine scale.
         valid: True where `target` was measured.
+        alignment: `median`, by median and mean absolute deviation of both maps, or
+            `least_squares`.
     """
     pred, pred_usable = remove_shift_and_scale(pred, valid)
     target, target_usable = remove_shift_and_scale(target, valid)
-    return Residual(pred - target, valid, pred_usable & target_usable)
+    usable = pred_usable & target_usable
+    match alignment:
+        case "median":
+            return Residual(pred - target, valid, usable)
+        case "least_squares":
+            return Residual(_fitted(pred, target, valid, usable), valid, usable)
+        case _:
+            assert_never(alignment)
 
 
-def mean_over_images(losses: Float[Tensor, " B"], usable: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
+def _fitted(
+    pred: Float[Tensor, "B H W"],
+    target: Float[Tensor, "B H W"],
+    valid: Bool[Tensor, "B H W"],
+    usable: Bool[Tensor, " B"],
+) -> Float[Tensor, "B H W"]:
+    """Returns what is left of the target once the prediction is fitted to it, prediction first.
+
+    Both maps come with their shift and scale removed, which changes no fit and keeps squares and
+    their sums near 1, where float32 has its digits.
+    """
+    pred, target = _centred(pred, valid), _centred(target, valid)
+    square = pred.square().sum(dim=(1, 2))
+    scale = (pred * target).sum(dim=(1, 2)).abs() / torch.where(usable, square, 1)
+    return scale[:, None, None] * pred - target
+
+
+def _centred(
+    values: Float[Tensor, "B H W"], valid: Bool[Tensor, "B H W"]
+) -> Float[Tensor, "B H W"]:
+    mean = values.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
+    return torch.where(valid, values - mean[:, None, None], 0)
+
+
+def mean_over_images(
+    losses: Float[Tensor, " B"],
+    usable: Bool[Tensor, " B"],
+    shares: Float[Tensor, " B"] | None = None,
+) -> Float[Tensor, ""]:
     """Returns the mean over all B images, in which an unusable one counts as 0.
 
     Dividing by B, not by the number of usable images, makes the mean over several devices or
     accumulated batches of one size equal to the mean over all their images.
+
+    Args:
+        losses: One an image, or one a region.
+        usable: False where the loss means nothing.
+        shares: Of regions, each one's part of its image's area; those of an image sum to 1, and
+            the mean is over images all the same.
     """
-    return torch.where(usable, losses, 0).sum() / len(losses)
+    if shares is None:
+        return torch.where(usable, losses, 0).sum() / len(losses)
+    return torch.where(usable, losses * shares, 0).sum() / shares.sum()

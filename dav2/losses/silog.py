@@ -18,6 +18,7 @@ def silog_loss(
     valid: Bool[Tensor, "B H W"],
     *,
     variance_focus: float = 0.5,
+    shares: Float[Tensor, " B"] | None = None,
 ) -> Float[Tensor, ""]:
     """Root of the mean square, less a share of the squared mean, of log depth differences.
 
@@ -31,6 +32,7 @@ def silog_loss(
         valid: True where `target_m` counts: no sky, nothing beyond the model's largest depth.
         variance_focus: Share of the squared mean that is forgiven, 0 to 1: 1 makes the loss blind
             to one factor over the whole image.
+        shares: Of maps that are regions of images, as for `mean_over_images`.
 
     Returns:
         Scalar, no unit: a mean over images. An image without a valid pixel weighs 0.
@@ -51,4 +53,4 @@ def silog_loss(
     square = square + (1 - variance_focus) * mean.square()
     exact = square == 0  # a root has no slope there
     roots = torch.where(exact, 0, torch.where(exact, 1, square).sqrt())
-    return mean_over_images(roots, count > 0)
+    return mean_over_images(roots, count > 0, shares)

@@ -5,6 +5,7 @@ Axes: B batch, H height, W width (pixels), 3 colours.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,12 @@ from dav2.training.samples import TrainingSample
 _GREY = (0.299, 0.587, 0.114)
 # Rows: brightness and the two colour axes of YIQ, in which a change of hue is a rotation.
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+Perturbed = Literal["all", "pseudo"]
+
+AS_IS = np.array([1, 1, 1, 0, 0], np.float32)
+"""The factors of an image whose colours stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,10 @@ class AugmentConfig:
     """Of a Gaussian blur."""
     blur_sigma_px: tuple[float, float] = (0.1, 2.0)
     """Smallest and largest deviation of the blur, pixels of the crop."""
+    cutmix_probability: float = 0.0
+    """Of a rectangle that is the neighbour's (`dav2.training.cutmix`)."""
+    perturb: Perturbed = "all"
+    """Which samples get other colours, blur and rectangles: in V1 the pseudo-labelled alone."""
 
     def __post_init__(self) -> None:
         """Checks what would otherwise fail far from here.
@@ -105,13 +116,14 @@ def random_view(
         image=np.ascontiguousarray(resize_image(sample.image, size)[rows, columns][:, ::step]),
         target=np.take(sample.target, picked),
         valid=np.take(sample.valid, picked),
+        pseudo=sample.pseudo,
     )
 
 
 def draw_colours(config: AugmentConfig, numbers: np.random.Generator) -> Float32[np.ndarray, " 5"]:
     """Returns brightness, contrast, saturation, hue (turns) and blur (pixels) for `distort`."""
     draws = numbers.random(7)
-    factors = np.array([1, 1, 1, 0, 0], np.float32)
+    factors = AS_IS.copy()
     if draws[0] < config.jitter_probability:
         spread = (config.brightness, config.contrast, config.saturation, config.hue)
         factors[:4] += np.array(spread) * (2 * draws[1:5] - 1)

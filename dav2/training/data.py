@@ -8,19 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dav2.training.augment import (
+    AS_IS,
     AugmentConfig,
     draw_colours,
     draw_crop,
     generator,
     random_view,
 )
-from dav2.training.order import mixed, permuted
+from dav2.training.cutmix import NO_BOX, draw_box
+from dav2.training.order import Part, interleaved, mixed, permuted
 from dav2.training.samples import KeptSamples, Samples, TrainingSample
 
 
@@ -33,9 +35,18 @@ class Batch(NamedTuple):
     """Factors for `dav2.training.augment.distort`."""
     targets: Float32[Tensor, "B H W"]
     valid: Bool[Tensor, "B H W"]
+    boxes: Int64[Tensor, "B 4"]
+    """Rectangles for `dav2.training.cutmix.mix`."""
+    pseudo: Bool[Tensor, " B"]
+    """True where a teacher gave the target."""
 
 
-View = tuple[TrainingSample, Float32[np.ndarray, " 5"]]
+class View(NamedTuple):
+    """What the model is to see of a sample."""
+
+    sample: TrainingSample
+    colours: Float32[np.ndarray, " 5"]
+    box: Int64[np.ndarray, " 4"]
 
 
 class Views(Dataset[View]):
@@ -45,21 +56,36 @@ class Views(Dataset[View]):
     """
 
     def __init__(
-        self, samples: Samples, config: AugmentConfig, *, seed: int, batch_size: int
+        self,
+        samples: Samples,
+        config: AugmentConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        mixture: Sequence[Part] = (),
     ) -> None:
         self._samples = samples
         self._config = config
         self._seed = seed
         self._batch_size = batch_size
+        self._mixture = mixture
         self._length = len(samples.sample_ids)
 
     def __getitem__(self, position: int) -> View:
-        sample = self._samples.read(permuted(position, self._length, seed=self._seed))
+        if self._mixture:
+            index = interleaved(position, self._mixture, seed=self._seed)
+        else:
+            index = permuted(position, self._length, seed=self._seed)
+        sample = self._samples.read(index)
         together = generator(mixed(self._seed), position // self._batch_size)
         numbers = generator(self._seed, position)
         crop_px = draw_crop(self._config, together)
         view = random_view(sample, self._config, numbers, crop_px=crop_px)
-        return view, draw_colours(self._config, numbers)
+        if self._config.perturb == "pseudo" and not sample.pseudo:
+            return View(view, AS_IS, NO_BOX)
+        colours = draw_colours(self._config, numbers)
+        box = draw_box(self._config.cutmix_probability, numbers, crop_px=crop_px)
+        return View(view, colours, box)
 
 
 class Positions(Sampler[list[int]]):
@@ -100,6 +126,7 @@ class TrainingData(LightningDataModule):
         first_batch: int,
         num_workers: int,
         memory_limit_bytes: int,
+        mixture: Sequence[Part] = (),
     ) -> None:
         """Prepares nothing yet.
 
@@ -113,6 +140,8 @@ class TrainingData(LightningDataModule):
             num_workers: Processes that decode where the samples do not fit into memory.
             memory_limit_bytes: Decoded samples are kept while below this; then no other process
                 is needed.
+            mixture: The sets that the samples consist of, where they are drawn by weight; else
+                each is seen as often as it has samples.
         """
         super().__init__()
         self._samples = samples
@@ -122,6 +151,7 @@ class TrainingData(LightningDataModule):
         self._batches = (first_batch, num_batches)
         self._num_workers = num_workers
         self._memory_limit_bytes = memory_limit_bytes
+        self._mixture = mixture
 
     def train_dataloader(self) -> DataLoader[View]:
         """Returns the batches that are left, those of this process."""
@@ -138,6 +168,7 @@ class TrainingData(LightningDataModule):
                 self._config,
                 seed=self._seed,
                 batch_size=self._batch_size * num_ranks,
+                mixture=self._mixture,
             ),
             batch_sampler=Positions(
                 first,
@@ -159,11 +190,13 @@ class TrainingData(LightningDataModule):
 
 def collate(views: Sequence[View]) -> Batch:
     """Returns views as one batch."""
-    samples = [sample for sample, _ in views]
+    samples = [view.sample for view in views]
     return Batch(
         sample_ids=[sample.sample_id for sample in samples],
         images=torch.from_numpy(np.stack([sample.image for sample in samples])),
-        colours=torch.from_numpy(np.stack([colours for _, colours in views])),
+        colours=torch.from_numpy(np.stack([view.colours for view in views])),
         targets=torch.from_numpy(np.stack([sample.target for sample in samples])),
         valid=torch.from_numpy(np.stack([sample.valid for sample in samples])),
+        boxes=torch.from_numpy(np.stack([view.box for view in views])),
+        pseudo=torch.tensor([sample.pseudo for sample in samples]),
     )

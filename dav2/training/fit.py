@@ -25,6 +25,7 @@ from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
 from dav2.training.memory import keep_freed_memory
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.order import Part
 from dav2.training.pictures import draw_validation
 from dav2.training.progress import ProgressLine
 from dav2.training.recording import Listener, Recorder
@@ -64,6 +65,9 @@ class FitConfig:
     memory_limit_bytes: int
     log_every_steps: int
     checkpoint_every_steps: int
+    mixture: tuple[Part, ...] = ()
+    """The sets that the samples consist of, where they are drawn by weight; none: plainly one
+    after another, each seen as often as it has samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def _module(
         optimiser=config.optimiser,
         seed=config.seed,
         max_sigma_px=_max_sigma_px(config.augment),
+        cutmix=config.augment.cutmix_probability > 0,
         frozen_encoder=frozen_encoder,
     )
 
@@ -203,6 +208,7 @@ def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
         first_batch=first_step * config.accumulate,
         num_workers=config.num_workers,
         memory_limit_bytes=config.memory_limit_bytes,
+        mixture=config.mixture,
     )
 
 

@@ -21,12 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from dav2.data.transforms import normalise
 from dav2.losses.feature_alignment import feature_alignment_loss
 from dav2.losses.gradient_matching import gradient_term
-from dav2.losses.normalisation import residual
+from dav2.losses.normalisation import Alignment, residual
 from dav2.losses.scale_shift_invariant import data_term
 from dav2.losses.silog import silog_loss
 from dav2.models.depth_anything import DepthAnything
 from dav2.models.encoder import PATCH_PX
 from dav2.training.augment import distort
+from dav2.training.cutmix import mix, split_regions
 from dav2.training.data import Batch
 from dav2.training.order import mixed
 from dav2.training.schedule import ScheduleName, rate_factor
@@ -34,6 +35,8 @@ from dav2.training.schedule import ScheduleName, rate_factor
 _FEW_PIXELS = 256 * PATCH_PX**2
 
 TargetKind = Literal["inverse_depth", "depth"]
+
+AlignedFeatures = Literal["all", "pseudo", "synthetic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,16 @@ class LossConfig:
     gradient_weight: float = 2.0
     """Of gradient matching; 2 is the paper's choice at its scale."""
     num_gradient_scales: int = 4
+    alignment: Alignment = "median"
+    """How inverse depth meets its target: by medians of both, or by a fit of one to the other."""
     trim_fraction: float = 0.0
-    """Share of the worst pixels of a sample that the data term leaves out."""
+    """Share of the worst pixels of each pseudo-labelled sample that the data term leaves out."""
     feature_weight: float = 0.0
     """Of feature alignment; needs the encoder to align with."""
     feature_tolerance: float = 0.85
     """Patches more alike than this (cosine) are left alone."""
+    align_features: AlignedFeatures = "all"
+    """Which samples feature alignment sees; others weigh 0 in its mean over images."""
     variance_focus: float = 0.5
     """SiLog: 0 minimises the error of the logarithm, 1 its variance alone."""
 
@@ -83,6 +90,7 @@ class DepthTraining(LightningModule):
         optimiser: OptimiserConfig,
         seed: int,
         max_sigma_px: float = 0.0,
+        cutmix: bool = False,
         frozen_encoder: nn.Module | None = None,
     ) -> None:
         """Takes a model that has its initial weights.
@@ -93,6 +101,7 @@ class DepthTraining(LightningModule):
             optimiser: Rates, schedule, average.
             seed: Decides what is random inside a step, together with the step.
             max_sigma_px: Largest blur of the augmentation.
+            cutmix: Batches come with rectangles to mix.
             frozen_encoder: Pretrained encoder of the same size for feature alignment.
 
         Raises:
@@ -111,6 +120,7 @@ class DepthTraining(LightningModule):
         self._optimiser = optimiser
         self._seed = seed
         self._max_sigma_px = max_sigma_px
+        self._cutmix = cutmix
         # In a list, so that it is no part of the state: it never changes.
         self._frozen = [frozen_encoder.requires_grad_(False).eval()] if frozen_encoder else []
 
@@ -127,16 +137,33 @@ class DepthTraining(LightningModule):
         """
         torch.manual_seed(mixed(mixed(self._seed) ^ self.num_steps_done) >> 1)
         images = distort(batch.images, batch.colours, max_sigma_px=self._max_sigma_px)
+        targets, valid, inside = batch.targets, batch.valid, None
+        if self._cutmix:
+            images, targets, valid, inside = mix(images, targets, valid, batch.boxes, batch.pseudo)
         inputs = normalise(images)
         with _attention(inputs):
             pred, tokens = self.model.forward_with_features(inputs)
         with torch.autocast(pred.device.type, enabled=False):
-            terms, usable = self._terms(pred.float(), batch.targets, batch.valid)
+            if inside is None:
+                terms, usable = self._terms(pred.float(), targets, valid, batch.pseudo)
+            else:
+                regions = split_regions(pred.float(), targets, valid, inside)
+                terms, usable = self._terms(
+                    regions.pred,
+                    regions.target,
+                    regions.valid,
+                    batch.pseudo.repeat(2),
+                    regions.shares,
+                )
+                usable = (usable | (regions.shares == 0)).view(2, -1).all(0)
         if self._frozen:
             with torch.no_grad():
                 frozen = self._frozen[0](inputs)[-1]
             alignment = feature_alignment_loss(
-                tokens.float(), frozen.float(), tolerance=self._losses.feature_tolerance
+                tokens.float(),
+                frozen.float(),
+                tolerance=self._losses.feature_tolerance,
+                chosen=self._aligned(batch.pseudo),
             )
             terms["features"] = self._losses.feature_weight * alignment
         loss = torch.stack(list(terms.values())).sum()
@@ -151,23 +178,42 @@ class DepthTraining(LightningModule):
         pred: Float[Tensor, "B H W"],
         target: Float[Tensor, "B H W"],
         valid: Bool[Tensor, "B H W"],
+        pseudo: Bool[Tensor, " B"],
+        shares: Float[Tensor, " B"] | None = None,
     ) -> tuple[dict[str, Float[Tensor, ""]], Bool[Tensor, " B"]]:
-        """Returns the weighted terms of the loss, and which images weigh more than 0 in them."""
+        """Returns the weighted terms of the loss, and which maps weigh more than 0 in them.
+
+        Maps are images, or, with their shares of an image, regions.
+        """
         losses = self._losses
         match losses.target:
             case "depth":
                 focus = losses.variance_focus
-                silog = silog_loss(pred, target, valid, variance_focus=focus)
+                silog = silog_loss(pred, target, valid, variance_focus=focus, shares=shares)
                 return {"silog": silog}, valid.flatten(1).any(1)
             case "inverse_depth":
-                wrong = residual(pred, target, valid)
-                data = data_term(wrong, trim_fraction=losses.trim_fraction)
+                wrong = residual(pred, target, valid, alignment=losses.alignment)
+                trim = losses.trim_fraction
+                data = data_term(wrong, trim_fraction=trim, trimmed=pseudo, shares=shares)
                 if losses.gradient_weight == 0:
                     return {"data": data}, wrong.usable
-                gradient = gradient_term(wrong, num_scales=losses.num_gradient_scales)
+                num_scales = losses.num_gradient_scales
+                gradient = gradient_term(wrong, num_scales=num_scales, shares=shares)
                 return {"data": data, "gradient": losses.gradient_weight * gradient}, wrong.usable
             case _:
                 assert_never(losses.target)
+
+    def _aligned(self, pseudo: Bool[Tensor, " B"]) -> Bool[Tensor, " B"] | None:
+        """Returns the samples that feature alignment sees; None for all."""
+        match self._losses.align_features:
+            case "all":
+                return None
+            case "pseudo":
+                return pseudo
+            case "synthetic":
+                return ~pseudo
+            case _:
+                assert_never(self._losses.align_features)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Returns AdamW with a rate for the encoder and one for the decoder, and the schedule."""

@@ -55,8 +55,6 @@ class ValidationConfig:
     batch_size: int
     keep_best: bool
     """Keep the weights of the best validation (smallest AbsRel) instead of the last ones."""
-    labelled_by_teacher: bool
-    """Targets are a teacher's labels, whose zero is arbitrary."""
     max_depth_m: float | None
     """None: relative depth, aligned; else metres, as they stand."""
 
@@ -217,7 +215,7 @@ def _frozen(sample: TrainingSample, config: ValidationConfig) -> FrozenSample:
     target, pixels = resize_map(sample.target, size), resize_map(sample.valid, size)
     if config.max_depth_m is None:
         largest = float(target.max(where=pixels, initial=0.0))
-        floor = FLOOR_FRACTION * largest if config.labelled_by_teacher else 0.0
+        floor = FLOOR_FRACTION * largest if sample.pseudo else 0.0
         pixels = pixels & (target > floor)
         depth = np.divide(np.float32(1), target, out=np.ones_like(target), where=pixels)
     else:

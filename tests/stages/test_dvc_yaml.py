@@ -27,7 +27,28 @@ def module(name: str) -> str:
 def test_dvc_accepts_every_stage():
     with Repo() as repo:
         names = {stage.name.partition("@")[0] for stage in repo.index.stages}
-    assert names == set(STAGES)
+    assert names == set(STAGES) - {"train_student_both"}
+
+
+def test_a_student_of_both_needs_both_and_leaves_the_others_alone(tmp_path, monkeypatch):
+    parameters = YAML(typ="safe").load(Path("params.yaml"))
+    parameters["matrix"]["both"] = ["vit64x4"]
+    with (tmp_path / "params.yaml").open("w") as stream:
+        YAML(typ="safe").dump(parameters, stream)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE.read_text())
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repo:
+        needs = {stage.name: {str(dep) for dep in stage.deps} for stage in repo.index.stages}
+
+    def given(name):
+        return {dep for dep in needs[name] if dep.startswith(("data/", "reports/"))}
+
+    def kind(labels):
+        return {f"data/training/{labels}", f"reports/gates/{labels}.json"}
+
+    assert given("train_student_both@vit64x4") == kind("pseudo") | kind("synthetic")
+    for labels in ("pseudo", "synthetic"):
+        assert given(f"train_student@vit64x4-{labels}") == kind(labels)
 
 
 def test_code_dependencies_are_those_that_make_deps_writes():

@@ -40,7 +40,12 @@ class Project:
         self.rules = json.loads(json.dumps(RULES))
 
     def run(self):
-        matrix = {"encoders": ["vits"], "labels": ["pseudo", "synthetic"], "domains": []}
+        matrix = {
+            "encoders": ["vits"],
+            "labels": ["pseudo", "synthetic"],
+            "both": [],
+            "domains": [],
+        }
         document = {"gate_release": {"rules": self.rules}, "matrix": matrix | {"models": MODELS}}
         with Path("params.yaml").open("w") as stream:
             YAML(typ="safe").dump(document, stream)

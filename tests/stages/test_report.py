@@ -241,6 +241,7 @@ def finished(tmp_path_factory):
         matrix = {
             "encoders": ["vits"],
             "labels": ["pseudo", "synthetic"],
+            "both": [],
             "domains": ["indoor"],
             "models": list(MODELS),
         }

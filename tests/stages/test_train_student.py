@@ -72,7 +72,7 @@ def test_a_student_of_pseudo_labels_never_sees_what_it_is_validated_on(project, 
     (call,) = calls
     assert call["samples"].sample_ids == ("wild-0", "wild-2", "wild-4")
     assert call["held_out"].sample_ids == ("wild-1", "wild-3")
-    assert call["config"].validation.labelled_by_teacher
+    assert all(call[name].read(0).pseudo for name in ("samples", "held_out"))
     assert call["config"].losses.trim_fraction == 0.1
     model, metadata = load(MODEL)
     assert model.config == ModelConfig("vit64x4", None)
@@ -92,7 +92,7 @@ def test_student_and_control_differ_in_what_they_learn_from_alone(project, calls
     assert control["samples"].sample_ids == tuple(f"rooms-{index}" for index in range(6))
     assert set(control["held_out"].sample_ids) < {"rooms-6", "rooms-7", "rooms-8"}
     assert control["config"].losses.trim_fraction == 0.0
-    assert not control["config"].validation.labelled_by_teacher
+    assert not any(control[name].read(0).pseudo for name in ("samples", "held_out"))
     assert student["work"] != control["work"]
 
 
@@ -116,6 +116,68 @@ def test_with_encoder_weights_features_are_aligned_with_that_encoder(project, ca
     for name, tensor in given.encoder.state_dict().items():
         assert torch.equal(frozen[name], tensor)
         assert torch.equal(calls[0]["initial"][f"encoder.{name}"], tensor)
+
+
+def together(project):
+    """The folder that holds one of each, as `data/training` does."""
+    Path("synthetic").mkdir()
+    Path("manifest.parquet").rename("synthetic/manifest.parquet")
+    return project.params["train_student"]
+
+
+def test_a_student_of_both_sees_each_set_as_often_as_it_has_samples(project, calls):
+    together(project)
+    main("both", ".")
+    (call,) = calls
+    names = ("wild-0", "wild-2", "wild-4", *(f"rooms-{index}" for index in range(6)))
+    assert call["samples"].sample_ids == names
+    held_out = call["held_out"].sample_ids
+    assert held_out[:2] == ("wild-1", "wild-3")
+    assert set(held_out[2:]) < {"rooms-6", "rooms-7", "rooms-8"}
+    assert [call["samples"].read(index).pseudo for index in (0, 2, 3, 8)] == [True] * 2 + [
+        False
+    ] * 2
+    assert call["config"].mixture == ()
+    _, metadata = load(MODEL)
+    assert metadata["labels"] == "both"
+
+
+def test_a_student_of_both_is_mixed_perturbed_and_aligned_as_v1_was(project, calls):
+    section = together(project)
+    torch.manual_seed(9)
+    save(DepthAnything(ModelConfig("vit64x4")), Path("encoder.safetensors"), {})
+    section["encoder_weights"] = {"vit64x4": "encoder.safetensors"}
+    section |= {"mixture": {"pseudo": 2, "synthetic": 1}, "perturb": "pseudo"}
+    section |= {"align_features": "pseudo", "augment": section["augment"] | {"max_scale": 1.2}}
+    section["augment"]["cutmix_probability"] = 0.5
+    section["losses"] = section["losses"] | {"trim_fraction": 0.1, "alignment": "least_squares"}
+    project.write_params()
+    main("both", ".")
+    (call,) = calls
+    config = call["config"]
+    assert config.mixture == ((3, 2), (6, 1))
+    assert (config.augment.perturb, config.augment.cutmix_probability) == ("pseudo", 0.5)
+    assert (config.losses.align_features, config.losses.feature_weight) == ("pseudo", 1.0)
+    assert (config.losses.trim_fraction, config.losses.alignment) == (0.1, "least_squares")
+    columns = (REPORTS / "curves.csv").read_text().splitlines()[0].split(",")
+    assert {"data", "gradient", "features"} < set(columns)
+
+
+def test_weights_of_a_mixture_say_nothing_about_one_kind_of_labels(project, calls):
+    project.params["train_student"]["mixture"] = {"pseudo": 2, "synthetic": 1}
+    project.write_params()
+    main("pseudo", "pseudo")
+    assert calls[0]["config"].mixture == ()
+
+
+def test_features_are_not_aligned_where_no_sample_is_of_the_kind(project, calls):
+    save(DepthAnything(ModelConfig("vit64x4")), Path("encoder.safetensors"), {})
+    section = project.params["train_student"]
+    section |= {"encoder_weights": {"vit64x4": "encoder.safetensors"}, "align_features": "pseudo"}
+    project.write_params()
+    main("synthetic", ".")
+    assert calls[0]["config"].losses.feature_weight == 0.0
+    assert calls[0]["frozen_encoder"] is None
 
 
 def test_too_few_labels_to_hold_some_out_are_refused(project):

@@ -13,7 +13,7 @@ HERE = Path("nothing")
     ("main", "num_paths", "words", "message"),
     [
         (train_student.main, 3, ("vit1", "pseudo"), "got 'vit1' and 'pseudo'"),
-        (train_student.main, 3, ("vit64x4", "x"), "labels of pseudo, synthetic, got 'vit64x4' and"),
+        (train_student.main, 3, ("vit64x4", "x"), "labels of pseudo, synthetic, both, got 'vit64"),
         (finetune_metric.main, 4, ("vit1", "indoor"), "got 'vit1' and 'indoor'"),
         (finetune_metric.main, 4, ("vit64x4", "x"), "a domain of indoor, outdoor, got 'vit64x4'"),
     ],

@@ -13,10 +13,10 @@ from dav2.training.validation import ValidationConfig
 class Discs:
     """Discs before a wall; how close one is shows in its colour."""
 
-    def __init__(self, count, *, first=0, height=42, width=56, metres=False):
+    def __init__(self, count, *, first=0, height=42, width=56, metres=False, pseudo=True):
         self.count, self.first = count, first
         self.height, self.width, self.metres = height, width, metres
-        self.reads = []
+        self.pseudo, self.reads = pseudo, []
 
     @property
     def sample_ids(self):
@@ -33,7 +33,8 @@ class Discs:
         image = np.stack([inverse * 255, 200 - inverse * 150, np.full_like(inverse, 90)], axis=2)
         target = 1 / inverse if self.metres else inverse
         valid = np.ones(inverse.shape, bool)
-        return TrainingSample(self.sample_ids[index], image.astype(np.uint8), target, valid)
+        name, image = self.sample_ids[index], image.astype(np.uint8)
+        return TrainingSample(name, image, target, valid, pseudo=self.pseudo)
 
 
 @pytest.fixture
@@ -79,7 +80,6 @@ def fit_config(augment):
                 short_side_px=42,
                 batch_size=2,
                 keep_best=False,
-                labelled_by_teacher=False,
                 max_depth_m=max_depth_m,
             ),
             "batch_size": 3,

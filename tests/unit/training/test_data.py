@@ -3,9 +3,12 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
 from dav2.training.data import Positions, TrainingData, Views, collate
+from dav2.training.order import Part
+from dav2.training.samples import MixedSamples
 
 
 def training_data(samples, augment, **changes):
@@ -29,6 +32,43 @@ def test_a_batch_holds_its_views_in_order(discs, augment):
     assert batch.targets.shape == batch.valid.shape == (2, 28, 42)
     np.testing.assert_array_equal(batch.targets[1], views[9][0].target)
     np.testing.assert_array_equal(batch.colours[1], views[9][1])
+
+
+def test_rectangles_change_nothing_else_about_a_view(discs, augment):
+    colours = {"jitter_probability": 0.7, "brightness": 0.3}
+    with_box = Views(discs(5), augment(**colours, cutmix_probability=0.6), seed=1, batch_size=4)
+    without = Views(discs(5), augment(**colours), seed=1, batch_size=4)
+    boxes = []
+    for position in range(20):
+        one, other = with_box[position], without[position]
+        np.testing.assert_array_equal(one.sample.image, other.sample.image)
+        np.testing.assert_array_equal(one.colours, other.colours)
+        assert not other.box.any()
+        boxes.append(one.box)
+    assert 5 < np.stack(boxes).any(axis=1).sum() < 19
+
+
+@pytest.mark.parametrize(
+    ("perturb", "pseudo", "changed"),
+    [("all", False, True), ("pseudo", True, True), ("pseudo", False, False)],
+)
+def test_labelled_samples_are_left_as_they_are_where_asked_for(
+    discs, augment, perturb, pseudo, changed
+):
+    config = augment(
+        jitter_probability=1.0,
+        brightness=0.3,
+        blur_probability=1.0,
+        cutmix_probability=1.0,
+        perturb=perturb,
+    )
+    views = Views(discs(5, pseudo=pseudo), config, seed=1, batch_size=4)
+    batch = collate([views[position] for position in range(6)])
+    assert batch.pseudo.tolist() == [pseudo] * 6
+    neutral = torch.tensor([1.0, 1, 1, 0, 0])
+    assert bool((batch.colours != neutral).any(1).all()) == changed
+    assert bool((batch.colours == neutral).all()) != changed
+    assert batch.boxes.any(1).tolist() == [changed] * 6
 
 
 def test_each_batch_has_one_of_the_crops(discs, augment):
@@ -62,6 +102,31 @@ def test_each_pass_over_the_samples_is_complete(discs, augment):
     passes = [names[start : start + 8] for start in (0, 8, 16)]
     assert all(len(set(one)) == 8 for one in passes)
     assert all(one != other for one, other in pairwise(passes))
+
+
+@pytest.mark.parametrize("mixture", [(), (Part(9, 1), Part(3, 2))])
+def test_a_mixture_is_resumed_anywhere_and_shared_by_any_number_of_processes(
+    discs, augment, mixture
+):
+    samples = MixedSamples([discs(9), discs(3, first=50, pseudo=False)])
+    given = {"mixture": mixture, "num_batches": 9}
+    whole = list(training_data(samples, augment(), **given).train_dataloader())
+    for batch in whole:
+        numbers = [int(name.removeprefix("disc-")) for name in batch.sample_ids]
+        assert batch.pseudo.tolist() == [number < 50 for number in numbers]
+    labelled = sum((~batch.pseudo).sum().item() for batch in whole)
+    assert labelled == (24 if mixture else 9)
+    rest = training_data(samples, augment(), first_batch=5, **given).train_dataloader()
+    for one, other in zip(rest, whole[5:], strict=True):
+        assert one.sample_ids == other.sample_ids
+        assert torch.equal(one.images, other.images)
+    views = Views(samples, augment(), seed=1, batch_size=4, mixture=mixture)
+    for rank in (0, 1):
+        for batch, positions in zip(
+            whole, Positions(0, 9, batch_size=2, rank=rank, num_ranks=2), strict=True
+        ):
+            names = [views[position].sample.sample_id for position in positions]
+            assert names == batch.sample_ids[2 * rank : 2 * rank + 2]
 
 
 def test_other_processes_give_the_same_batches(discs, augment):

@@ -19,12 +19,19 @@ def batch(discs, augment):
     return collate([views[position] for position in range(3)])
 
 
-def training(losses, *, max_depth_m=None, frozen=False):
+def training(losses, *, max_depth_m=None, frozen=False, cutmix=False):
     torch.manual_seed(0)
     model = DepthAnything(ModelConfig("vit64x4", max_depth_m))
     optimiser = OptimiserConfig(num_steps=5, encoder_lr=1e-3, decoder_lr=1e-2, schedule="linear")
     encoder = copy.deepcopy(model.encoder) if frozen else None
-    return DepthTraining(model, losses=losses, optimiser=optimiser, seed=0, frozen_encoder=encoder)
+    return DepthTraining(
+        model,
+        losses=losses,
+        optimiser=optimiser,
+        seed=0,
+        cutmix=cutmix,
+        frozen_encoder=encoder,
+    )
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms(batch):
@@ -44,6 +51,78 @@ def test_the_data_term_is_that_of_the_prediction(batch):
     pred = module.model(normalise(batch.images))
     expected = scale_shift_invariant_loss(pred, batch.targets, batch.valid, trim_fraction=0.1)
     assert result["data"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_pseudo_labels_alone_are_trimmed(batch):
+    module = training(LossConfig("inverse_depth", gradient_weight=0.0, trim_fraction=0.3))
+    pseudo = torch.tensor([True, False, True])
+    result = module.training_step(batch._replace(pseudo=pseudo), 0)
+    pred = module.model(normalise(batch.images))
+    maps = pred, batch.targets, batch.valid
+    expected = [
+        scale_shift_invariant_loss(
+            *(entry[i : i + 1] for entry in maps), trim_fraction=0.3 if pseudo[i] else 0.0
+        ).item()
+        for i in range(3)
+    ]
+    assert result["data"].item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_by_least_squares_the_data_term_is_that_of_the_fit(batch):
+    losses = LossConfig("inverse_depth", gradient_weight=0.0, alignment="least_squares")
+    module = training(losses)
+    result = module.training_step(batch, 0)
+    pred = module.model(normalise(batch.images))
+    maps = pred, batch.targets, batch.valid
+    expected = scale_shift_invariant_loss(*maps, alignment="least_squares")
+    assert result["data"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_model_sees_and_is_measured_on_mixed_images(batch):
+    batch = batch._replace(boxes=torch.tensor([[4, 20, 6, 30], [0, 0, 0, 0], [0, 9, 0, 9]]))
+    module = training(LossConfig("inverse_depth", gradient_weight=0.5), cutmix=True)
+    result = module.training_step(batch, 0)
+    images, targets = batch.images.clone(), batch.targets.clone()
+    images[0, 4:20, 6:30], targets[0, 4:20, 6:30] = images[1, 4:20, 6:30], targets[1, 4:20, 6:30]
+    pred = module.model(normalise(images))
+    inside = torch.zeros_like(batch.valid)
+    inside[0, 4:20, 6:30] = True
+    share = inside[0].float().mean().item()
+    expected = share * scale_shift_invariant_loss(pred[:1], targets[:1], inside[:1])
+    expected += (1 - share) * scale_shift_invariant_loss(pred[:1], targets[:1], ~inside[:1])
+    expected += 2 * scale_shift_invariant_loss(pred[1:], targets[1:], batch.valid[1:])
+    assert result["data"].item() == pytest.approx(expected.item() / 3, rel=1e-5)
+    assert result["degenerate"].item() == 0
+    invalid = batch.valid.clone()
+    invalid[1] = False  # it has no label itself, and hands none to the rectangle of the first
+    spoilt = module.training_step(batch._replace(valid=invalid), 0)
+    assert spoilt["degenerate"].item() == 2
+
+
+def test_a_batch_without_rectangles_costs_the_same_with_cutmix(batch):
+    losses = LossConfig("inverse_depth", trim_fraction=0.1)
+    plain = training(losses).training_step(batch, 0)
+    result = training(losses, cutmix=True).training_step(batch, 0)
+    assert result["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-6)
+    assert result["degenerate"].item() == plain["degenerate"].item() == 0
+
+
+@pytest.mark.parametrize(("chosen", "share"), [("all", 3), ("pseudo", 1), ("synthetic", 2)])
+def test_feature_alignment_sees_the_samples_it_is_meant_for(batch, chosen, share):
+    losses = LossConfig("inverse_depth", feature_weight=1.0, align_features=chosen)
+    module = training(losses, frozen=True)
+    with torch.no_grad():
+        for parameter in module.model.encoder.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    same = [batch.images[:1]] * 3  # so that each sample costs the same
+    pseudo = torch.tensor([False, True, False])
+    alike = batch._replace(images=torch.cat(same), colours=batch.colours[:1].repeat(3, 1))
+    found = module.training_step(alike._replace(pseudo=pseudo), 0)["features"].item()
+    everything = training(LossConfig("inverse_depth", feature_weight=1.0), frozen=True)
+    everything.load_state_dict(module.state_dict())
+    whole = everything.training_step(alike, 0)["features"].item()
+    assert found == pytest.approx(whole * share / 3, rel=1e-4)
+    assert whole > 0.1
 
 
 def test_a_metric_model_minimises_silog_alone(batch):

@@ -15,7 +15,6 @@ CONFIG = ValidationConfig(
     short_side_px=42,
     batch_size=2,
     keep_best=False,
-    labelled_by_teacher=False,
     max_depth_m=None,
 )
 

@@ -31,7 +31,7 @@ def steps():
         training = training or Training(num_steps)
         training.trainer = trainer
         for loss in losses:
-            batch = Batch(["a", "b", "c"], *[torch.zeros(3, dtype=torch.uint8)] * 4)
+            batch = Batch(["a", "b", "c"], *[torch.zeros(3, dtype=torch.uint8)] * 6)
             recorder.on_train_batch_start(trainer, training, batch, 0)
             training.num_steps_done += 1
             outputs = {

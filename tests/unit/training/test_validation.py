@@ -18,7 +18,6 @@ CONFIG = ValidationConfig(
     short_side_px=42,
     batch_size=2,
     keep_best=True,
-    labelled_by_teacher=False,
     max_depth_m=None,
 )
 
@@ -93,12 +92,14 @@ def test_sky_and_the_unreliable_end_of_labels_are_not_compared(discs):
         sample_ids = ("a",)
 
         def read(self, index):
-            return replace(sample, target=target)
+            return replace(sample, target=target, pseudo=pseudo)
 
+    pseudo = False
     (measured,) = freeze(One(), CONFIG)
     assert not measured.pixels[:10].any()
     assert measured.pixels[10:].all()
-    (labelled,) = freeze(One(), replace(CONFIG, labelled_by_teacher=True))
+    pseudo = True
+    (labelled,) = freeze(One(), CONFIG)
     assert not labelled.pixels[:20].any()
     assert labelled.pixels[20:].all()
 
