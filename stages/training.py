@@ -220,7 +220,7 @@ def train(
     from dav2.training.fit import fit
 
     samples, held_out, mark = data
-    chosen = params.model_dump(mode="json", exclude={"running", "device"})
+    chosen = params.model_dump(mode="json", exclude={"running", "device", "checkpoint_activations"})
     del chosen["validation"]["min_pair_accuracy"]  # judges the weights, decides none
     device = chosen_device(params.device, where=f"{stage}.device")
     versions = library_versions("torch", "timm", "pillow")

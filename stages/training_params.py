@@ -33,6 +33,8 @@ class OptimiserParams(Params):
     """Gradients of a larger norm are shortened to it; 0 for never."""
     average_decay: Annotated[float, Field(ge=0, lt=1)]
     """Of the exponential average of the weights, which is what is kept; 0 for the last weights."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """Each encoder block's rate is this times that of the block above it; 1 for one rate."""
 
 
 class AugmentParams(Params):
@@ -66,6 +68,8 @@ class ValidationParams(Params):
     """Keep the weights of the smallest AbsRel on them, rather than the last."""
     min_pair_accuracy: Share
     """The stage fails below it: a collapsed model must not go on. Half is chance."""
+    patience: PositiveInt | None
+    """Validations in a row without a smaller AbsRel after which training ends; null for never."""
 
 
 class RunningParams(Params):
@@ -98,6 +102,11 @@ class TrainingParams(Params):
     """`auto`: a CUDA device where there is one."""
     num_threads: PositiveInt
     """Of the CPU; another number rounds differently, and so gives other weights."""
+    compile: bool
+    """Compile the model, once for each of `crops_px`: faster on a GPU, other rounding."""
+    checkpoint_activations: bool
+    """Compute what the encoder's blocks hold twice instead of keeping it: less memory, slower,
+    equal weights."""
     log_every_steps: PositiveInt
     """Steps of one row of the curves."""
     optimiser: OptimiserParams
@@ -163,6 +172,7 @@ def fit_config(
             batch_size=params.batch_size,
             keep_best=params.validation.keep_best,
             max_depth_m=max_depth_m,
+            patience=params.validation.patience,
         ),
         batch_size=params.batch_size,
         accumulate=params.accumulate,
@@ -174,4 +184,6 @@ def fit_config(
         log_every_steps=params.log_every_steps,
         checkpoint_every_steps=params.running.checkpoint_every_steps,
         mixture=mixture,
+        compile_blocks=params.compile,
+        checkpoint_activations=params.checkpoint_activations,
     )

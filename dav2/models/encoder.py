@@ -13,6 +13,7 @@ from jaxtyping import Float
 from timm.layers import Mlp, SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 PATCH_PX = 14
 """Side of a patch: height and width of an image must be multiples of it."""
@@ -180,10 +181,18 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
             tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
         features = []
         for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = self._through(block, tokens)
             if index in self.config.layers:
                 features.append(self.norm(tokens[:, 1 + num_registers :]))
         return tuple(features)
+
+    def _through(self, block: nn.Module, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            # No block draws a random number, so there is no state of random numbers to keep.
+            kept: Tensor = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
+            return kept
+        result: Tensor = block(tokens)
+        return result
 
     def _start_from_scratch(self) -> None:
         side = self.config.native_px // PATCH_PX

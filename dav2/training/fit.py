@@ -68,6 +68,10 @@ class FitConfig:
     mixture: tuple[Part, ...] = ()
     """The sets that the samples consist of, where they are drawn by weight; none: plainly one
     after another, each seen as often as it has samples."""
+    compile_blocks: bool = False
+    """Compile the model: other rounding, hence other weights."""
+    checkpoint_activations: bool = False
+    """Compute what a block holds twice instead of keeping it: less memory, equal weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def fit(
     checkpointer.restore(module)
     if checkpointer.first_step:
         logger.info("%s: goes on after step %d", config.name, checkpointer.first_step)
-    if checkpointer.first_step < config.optimiser.num_steps:
+    if checkpointer.first_step < config.optimiser.num_steps and not validator.has_lost_patience():
         data = _data(samples, config, checkpointer.first_step)
         line = ProgressLine(
             config.name,
@@ -147,6 +151,10 @@ def fit(
 def _module(
     model: DepthAnything, config: FitConfig, frozen_encoder: nn.Module | None
 ) -> DepthTraining:
+    if config.compile_blocks:
+        # One graph a size; beyond the limit PyTorch would go on uncompiled.
+        limit = max(torch._dynamo.config.recompile_limit, 1 + len(config.augment.crops_px))
+        torch._dynamo.config.recompile_limit = limit
     return DepthTraining(
         model,
         losses=config.losses,
@@ -155,6 +163,8 @@ def _module(
         max_sigma_px=_max_sigma_px(config.augment),
         cutmix=config.augment.cutmix_probability > 0,
         frozen_encoder=frozen_encoder,
+        compile_blocks=config.compile_blocks,
+        checkpoint_activations=config.checkpoint_activations,
     )
 
 

@@ -4,7 +4,7 @@ Axes: B batch, H height, W width (pixels), N patches, C channels.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
@@ -29,6 +29,7 @@ from dav2.models.encoder import PATCH_PX
 from dav2.training.augment import distort
 from dav2.training.cutmix import mix, split_regions
 from dav2.training.data import Batch
+from dav2.training.groups import parameter_groups
 from dav2.training.order import mixed
 from dav2.training.schedule import ScheduleName, rate_factor
 
@@ -77,6 +78,8 @@ class OptimiserConfig:
     """Gradients of a larger norm are shortened to it; 0 for never."""
     average_decay: float = 0.999
     """Of the exponential average of the weights; 0 keeps the last weights alone."""
+    layer_decay: float = 1.0
+    """Each encoder block's rate is this times that of the block above it; 1: one rate."""
 
 
 class DepthTraining(LightningModule):
@@ -92,6 +95,8 @@ class DepthTraining(LightningModule):
         max_sigma_px: float = 0.0,
         cutmix: bool = False,
         frozen_encoder: nn.Module | None = None,
+        compile_blocks: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         """Takes a model that has its initial weights.
 
@@ -103,6 +108,10 @@ class DepthTraining(LightningModule):
             max_sigma_px: Largest blur of the augmentation.
             cutmix: Batches come with rectangles to mix.
             frozen_encoder: Pretrained encoder of the same size for feature alignment.
+            compile_blocks: Compile each block of the encoder, and the head: once for every size of
+                view, since their number is small and a graph for any size is slower.
+            checkpoint_activations: Keep only what enters each block of the encoder, and compute
+                the rest anew for the gradients: less memory, the same gradients.
 
         Raises:
             ValueError: If feature alignment is wanted and there is no encoder to align with.
@@ -116,6 +125,8 @@ class DepthTraining(LightningModule):
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
         self.num_steps_done = 0
+        self.has_stopped = False
+        """Whether training ends after this step, before its time."""
         self._losses = losses
         self._optimiser = optimiser
         self._seed = seed
@@ -123,6 +134,12 @@ class DepthTraining(LightningModule):
         self._cutmix = cutmix
         # In a list, so that it is no part of the state: it never changes.
         self._frozen = [frozen_encoder.requires_grad_(False).eval()] if frozen_encoder else []
+        self._images_px = (0, 0)
+        self.model.encoder.set_grad_checkpointing(checkpoint_activations)
+        if compile_blocks:
+            # In place and block by block: names of weights stay, and equal blocks share one graph.
+            for block in (*self.model.encoder.blocks, self.model.head):
+                block.compile(dynamic=False)
 
     def on_fit_start(self) -> None:
         """Brings the frozen encoder to the device."""
@@ -141,7 +158,8 @@ class DepthTraining(LightningModule):
         if self._cutmix:
             images, targets, valid, inside = mix(images, targets, valid, batch.boxes, batch.pseudo)
         inputs = normalise(images)
-        with _attention(inputs):
+        self._images_px = inputs.shape[-2], inputs.shape[-1]
+        with _attention(self._images_px, self.device.type):
             pred, tokens = self.model.forward_with_features(inputs)
         with torch.autocast(pred.device.type, enabled=False):
             if inside is None:
@@ -219,10 +237,12 @@ class DepthTraining(LightningModule):
         """Returns AdamW with a rate for the encoder and one for the decoder, and the schedule."""
         config = self._optimiser
         optimiser = AdamW(
-            [
-                {"params": list(self.model.encoder.parameters()), "lr": config.encoder_lr},
-                {"params": list(self.model.head.parameters()), "lr": config.decoder_lr},
-            ],
+            parameter_groups(
+                self.model,
+                encoder_lr=config.encoder_lr,
+                decoder_lr=config.decoder_lr,
+                layer_decay=config.layer_decay,
+            ),
             betas=config.betas,
             weight_decay=config.weight_decay,
             fused=True,
@@ -242,6 +262,11 @@ class DepthTraining(LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Computes gradients, and what was not kept for them, with the forward pass's attention."""
+        with _attention(self._images_px, self.device.type):
+            super().backward(loss, *args, **kwargs)
 
     def configure_gradient_clipping(
         self,
@@ -277,27 +302,28 @@ class DepthTraining(LightningModule):
     def is_due(self, every_steps: int, batch_idx: int) -> bool:
         """Returns whether what happens every so many steps happens after this batch.
 
-        It also happens after the last step, and never between the parts of an accumulated batch.
+        It also happens after the last step and at an early stop, and never between the parts of an
+        accumulated batch.
         """
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
             return False
         done = self.num_steps_done
-        return done % every_steps == 0 or done == self._optimiser.num_steps
+        return done % every_steps == 0 or done == self._optimiser.num_steps or self.has_stopped
 
     def rates(self) -> dict[str, float]:
-        """Returns the learning rates of the next step."""
-        encoder, decoder = self.trainer.optimizers[0].param_groups
+        """Returns the learning rates of the next step: of the encoder's top block, of the head."""
+        encoder, *_, decoder = self.trainer.optimizers[0].param_groups
         return {"encoder_lr": float(encoder["lr"]), "decoder_lr": float(decoder["lr"])}
 
 
-def _attention(images: Float[Tensor, "B 3 H W"]) -> AbstractContextManager[None]:
+def _attention(size_px: Sequence[int], device_type: str) -> AbstractContextManager[None]:
     """Chooses how attention is computed while training.
 
     Of few tokens on a CPU, plain matrix products and their gradients take a quarter of the time of
     PyTorch's fused attention; of many they would take too much memory.
     """
-    few = images.shape[-2] * images.shape[-1] <= _FEW_PIXELS
-    if images.device.type == "cpu" and few:
+    height, width = size_px
+    if device_type == "cpu" and height * width <= _FEW_PIXELS:
         context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
         return context
     return nullcontext()

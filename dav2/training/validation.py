@@ -57,6 +57,8 @@ class ValidationConfig:
     """Keep the weights of the best validation (smallest AbsRel) instead of the last ones."""
     max_depth_m: float | None
     """None: relative depth, aligned; else metres, as they stand."""
+    patience: int | None = None
+    """Validations in a row without a smaller AbsRel after which training ends; None: never."""
 
     def protocol(self) -> Protocol:
         """Returns how predictions are held against the truth."""
@@ -146,6 +148,8 @@ class Validator(Callback):
         assert isinstance(pl_module, DepthTraining)
         if pl_module.is_due(self._config.every_steps, batch_idx):
             self._validate(pl_module)
+            if self.has_lost_patience():
+                pl_module.has_stopped = trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """Returns history and best weights."""
@@ -155,6 +159,15 @@ class Validator(Callback):
         """Takes over what `state_dict` returned."""
         self.history = list(state_dict["history"])
         self._best = dict(state_dict["best"])
+
+    def has_lost_patience(self) -> bool:
+        """Returns whether too many validations in a row found no smaller AbsRel."""
+        best, waited = float("inf"), 0
+        for entry in self.history:
+            better = self._badness(entry) < best
+            best = self._badness(entry) if better else best
+            waited = 0 if better else waited + 1
+        return self._config.patience is not None and waited >= self._config.patience
 
     def final(self, module: DepthTraining) -> tuple[DepthAnything, dict[str, float]]:
         """Returns the model to keep, and its measures with their step."""

@@ -1,6 +1,7 @@
 """Whole trainings: what they leave, and that a kill leaves no trace."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,6 +116,34 @@ def test_a_finished_training_is_not_trained_again(train, discs):
     again = train(samples=samples)
     assert samples.reads == []
     assert_equal(again, first)
+
+
+def test_a_training_that_gets_no_better_ends_early_and_resumed_at_the_same_step(
+    train, fit_config, monkeypatch
+):
+    errors = {1: 0.9, 2: 0.5, 3: 0.6, 4: 0.5, 5: 0.4, 6: 0.7, 7: 0.4, 8: 0.4}
+    module = "dav2.training.validation.measure"
+    calls = []
+
+    def measure(model, samples, config):
+        calls.append(1)
+        return {"abs_rel": 1.0, "abs_rel_inverse": errors[len(calls)], "delta1": 0.5}
+
+    monkeypatch.setattr(module, measure)
+    validation = replace(
+        fit_config().validation, every_steps=2, patience=3, keep_best=True, max_depth_m=None
+    )
+    changes = {"num_steps": 40, "validation": validation, "log_every_steps": 1}
+    whole = train("whole", **changes)
+    assert [entry["step"] for entry in whole.history] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert whole.validation["step"] == 10
+    assert whole.curves[-1]["step"] == 16
+    again = train("whole", **changes, listener=lambda *_: pytest.fail("trained again"))
+    assert_equal(again, whole)
+    calls.clear()
+    with pytest.raises(InterruptedTrainingError):
+        train("stopped", listener=interrupt_at(13), **changes)
+    assert_equal(train("stopped", **changes), whole)
 
 
 def test_a_metric_model_trains_on_metres(train):

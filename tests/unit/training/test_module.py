@@ -1,14 +1,17 @@
 """One training step."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from dav2.data.transforms import normalise
 from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
 from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.models.dpt import DPTHead
 from dav2.training.data import Views, collate
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
 
@@ -19,19 +22,19 @@ def batch(discs, augment):
     return collate([views[position] for position in range(3)])
 
 
-def training(losses, *, max_depth_m=None, frozen=False, cutmix=False):
+def training(losses, *, max_depth_m=None, frozen=False, layer_decay=1.0, **options):
     torch.manual_seed(0)
     model = DepthAnything(ModelConfig("vit64x4", max_depth_m))
-    optimiser = OptimiserConfig(num_steps=5, encoder_lr=1e-3, decoder_lr=1e-2, schedule="linear")
+    optimiser = OptimiserConfig(5, 1e-3, 1e-2, "linear", layer_decay=layer_decay)
     encoder = copy.deepcopy(model.encoder) if frozen else None
     return DepthTraining(
-        model,
-        losses=losses,
-        optimiser=optimiser,
-        seed=0,
-        cutmix=cutmix,
-        frozen_encoder=encoder,
+        model, losses=losses, optimiser=optimiser, seed=0, frozen_encoder=encoder, **options
     )
+
+
+def gradients(module, batch):
+    module.backward(module.training_step(batch, 0)["loss"])
+    return {name: weight.grad for name, weight in module.model.named_parameters()}
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms(batch):
@@ -183,6 +186,70 @@ def test_encoder_and_head_have_their_own_rates_and_no_parameter_is_left_out():
     assert (encoder["lr"], head["lr"]) == (1e-3, 1e-2)
     known = {id(parameter) for group in (encoder, head) for parameter in group["params"]}
     assert known == {id(parameter) for parameter in module.model.parameters()}
+
+
+def test_each_block_has_its_share_of_the_rate_of_the_block_above():
+    module = training(LossConfig("inverse_depth"), layer_decay=0.5)
+    optimiser = module.configure_optimizers()["optimizer"]
+    names = {id(parameter): name for name, parameter in module.model.named_parameters()}
+    groups = [
+        (group["lr"], {names.pop(id(parameter)) for parameter in group["params"]})
+        for group in optimiser.param_groups
+    ]
+    assert [rate for rate, _ in groups] == [1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5, 1e-2]
+    assert "encoder.norm.weight" in groups[0][1]
+    assert "encoder.blocks.3.attn.qkv.weight" in groups[0][1]
+    assert {name.split(".")[2] for name in groups[2][1]} == {"1"}
+    assert {"encoder.pos_embed", "encoder.cls_token", "encoder.mask_token"} < groups[4][1]
+    assert all(name.startswith("head.") for name in groups[5][1])
+    assert names == {}
+    module.trainer = SimpleNamespace(optimizers=[optimiser])
+    assert module.rates() == {"encoder_lr": 1e-3, "decoder_lr": 1e-2}
+
+
+# Sides below and above the number of patches from which another attention runs.
+@pytest.mark.parametrize("few_pixels", [256 * 14**2, 1])
+def test_gradients_are_the_same_when_activations_are_computed_twice(batch, monkeypatch, few_pixels):
+    monkeypatch.setattr("dav2.training.module._FEW_PIXELS", few_pixels)
+    losses = LossConfig("inverse_depth", feature_weight=1.0)
+    kept = training(losses, frozen=True)
+    twice = training(losses, frozen=True, checkpoint_activations=True)
+    calls = []
+    twice.model.encoder.blocks[2].register_forward_pre_hook(lambda *_: calls.append(1))
+    expected, found = gradients(kept, batch), gradients(twice, batch)
+    assert len(calls) == 2
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        same = found[name] is None if gradient is None else torch.equal(found[name], gradient)
+        assert same, name
+    assert not twice.averaged.encoder.grad_checkpointing
+
+
+def test_equal_blocks_share_one_compiled_graph_for_each_size(batch, monkeypatch):
+    counter = CompileCounterWithBackend("eager")
+    compile_plainly = torch.nn.Module.compile
+
+    def compile_block(block, **options):
+        if not isinstance(block, DPTHead):  # its checked types take half a minute to trace
+            compile_plainly(block, backend=counter, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_block)
+    torch._dynamo.reset()
+    plain = training(LossConfig("inverse_depth"))
+    compiled = training(LossConfig("inverse_depth"), compile_blocks=True)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    smaller = batch._replace(
+        images=batch.images[:, :, :28], targets=batch.targets[..., :28], valid=batch.valid[..., :28]
+    )
+    expected = plain.training_step(batch, 0)["loss"].item()
+    assert compiled.training_step(batch, 0)["loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert counter.frame_count == 1
+    for again in (smaller, batch, smaller):
+        compiled.training_step(again, 0)
+    assert counter.frame_count == 2
+    with torch.no_grad():
+        compiled.averaged(normalise(batch.images[:, :14]))
+    assert counter.frame_count == 2
 
 
 def test_the_average_follows_the_weights_faster_while_it_is_young(batch, monkeypatch):

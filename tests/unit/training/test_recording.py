@@ -15,6 +15,7 @@ class Training(DepthTraining):
     def __init__(self, num_steps):
         LightningModule.__init__(self)
         self.num_steps_done = 0
+        self.has_stopped = False
         self._optimiser = SimpleNamespace(num_steps=num_steps)
 
     def rates(self):
