@@ -57,6 +57,7 @@ def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant
     for encoder in matrix["encoders"]:
         made |= {f"student-{encoder}-{labels}" for labels in matrix["labels"]}
         made |= {f"metric-{encoder}-{domain}" for domain in matrix["domains"]}
+    made |= {f"student-{encoder}-both" for encoder in matrix["both"]}
     assert set(matrix["models"]) <= made
     assert "pseudo" in matrix["labels"] or not matrix["domains"]
 
@@ -106,6 +107,7 @@ def smallest(section: dict[str, Any]) -> dict[str, Any]:
         "device": "cpu",
         "num_threads": 1,
         "log_every_steps": 1,
+        "compile": False,
         "validation": section["validation"]
         | {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0},
         "running": {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
@@ -159,6 +161,10 @@ def distinct(documents, stage: str, choices: Callable[[dict[str, Any]], list[str
     return found.values()
 
 
+def labels_of(matrix: dict[str, Any]) -> list[str]:
+    return [*matrix["labels"], *(["both"] if matrix["both"] else [])]
+
+
 def test_every_shipped_teacher_starts(project):
     made, documents = project
     for where, _, section in distinct(documents, "train_teacher", lambda matrix: [""]):
@@ -173,8 +179,10 @@ def test_every_shipped_teacher_starts(project):
 
 def test_every_shipped_student_starts(project):
     made, documents = project
-    folders = {"pseudo": Path("pseudo"), "synthetic": Path()}
-    for where, labels, section in distinct(documents, "train_student", lambda it: it["labels"]):
+    folders = {"pseudo": Path("pseudo"), "synthetic": Path("synthetic"), "both": Path()}
+    folders["synthetic"].mkdir()
+    Path("manifest.parquet").rename("synthetic/manifest.parquet")
+    for where, labels, section in distinct(documents, "train_student", labels_of):
         losses = started(
             made,
             "train_student",
