@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from dav2.models.depth_anything import DepthAnything
     from dav2.training.fit import FitConfig
-    from dav2.training.order import Part
+    from dav2.training.mixture import Part
     from dav2.training.samples import Samples
 
 Labels = Literal["pseudo", "synthetic", "both"]
@@ -161,14 +161,14 @@ def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Sampl
 def _together(
     loaded: "Sequence[tuple[Samples, Samples, str]]",
 ) -> "tuple[Samples, Samples, str]":
-    from dav2.training.samples import MixedSamples
+    from dav2.training.mixture import MixedSamples
 
     train, held_out, marks = zip(*loaded, strict=True)
     return MixedSamples(train), MixedSamples(held_out), fingerprint(list(marks))
 
 
 def _mixture(params: TrainStudentParams, lengths: Sequence[int]) -> "tuple[Part, ...]":
-    from dav2.training.order import Part
+    from dav2.training.mixture import Part
 
     if params.mixture is None or len(lengths) == 1:
         return ()

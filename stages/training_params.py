@@ -10,8 +10,8 @@ from stages.params import Params
 if TYPE_CHECKING:
     from dav2.training.augment import Perturbed
     from dav2.training.fit import FitConfig
+    from dav2.training.mixture import Part
     from dav2.training.module import LossConfig
-    from dav2.training.order import Part
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]

@@ -9,6 +9,9 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped, UInt8
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
     from torch import Tensor
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -109,11 +112,16 @@ def normalise(
     Args:
         images: Colours, 0 to 255.
     """
+    mean = constants(IMAGE_MEAN, images.device) * 255
+    deviation = constants(IMAGE_DEVIATION, images.device) * 255
+    return ((images.float() - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def constants(numbers: "Sequence[float]", device: "torch.device") -> "Float32[Tensor, ' N']":
+    """Returns some numbers on a device, which `torch.tensor` would make the program wait for."""
     import torch
 
-    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
-    deviation = torch.tensor(IMAGE_DEVIATION, device=images.device) * 255
-    return ((images.float() - mean) / deviation).permute(0, 3, 1, 2)
+    return torch.cat([torch.full((1,), number, device=device) for number in numbers])
 
 
 def _check_size(size: tuple[int, int], *, where: str) -> None:

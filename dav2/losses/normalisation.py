@@ -5,8 +5,7 @@ Nothing here loops over the batch or waits for the device.
 Axes: B batch, H height, W width (pixels).
 """
 
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import torch
 from jaxtyping import Bool, Float
@@ -59,8 +58,7 @@ def remove_shift_and_scale(
     return centred * factor[:, None, None], usable
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Residual:
+class Residual(NamedTuple):
     """What a prediction gets wrong, once each map's own shift and scale are removed."""
 
     values: Float[Tensor, "B H W"]

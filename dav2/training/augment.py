@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from dav2.data.transforms import nearest, resize_image
+from dav2.data.transforms import constants, nearest, resize_image
 from dav2.training.samples import TrainingSample
 
 _GREY = (0.299, 0.587, 0.114)
 # Rows: brightness and the two colour axes of YIQ, in which a change of hue is a rotation.
-_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-
+_YIQ = (0.299, 0.587, 0.114, 0.5959, -0.2746, -0.3213, 0.2115, -0.5227, 0.3112)
+# Its inverse, written out: inverting on a GPU waits for it.
+_RGB = (1.0, 0.956050217, 0.620755017, 1.0, -0.272052318, -0.64720571, 1.0, -1.10670435, 1.7044214)
 
 Perturbed = Literal["all", "pseudo"]
 
@@ -154,8 +155,9 @@ def distort(
     colours = images.float()
     brightness, contrast, saturation, hue, sigma = factors.float().unbind(1)
     device = images.device
-    grey = torch.tensor(_GREY, device=device)
-    to_yiq = torch.tensor(_YIQ, device=device)
+    grey = constants(_GREY, device)
+    to_yiq = constants(_YIQ, device).view(3, 3)
+    to_rgb = constants(_RGB, device).view(3, 3)
     angle = 2 * math.pi * hue
     turn = torch.zeros(len(images), 3, 3, device=device)
     turn[:, 0, 0] = 1
@@ -163,7 +165,7 @@ def distort(
     turn[:, 2, 1] = saturation * angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
     scale = (brightness * contrast)[:, None, None]
-    matrix = scale * (torch.linalg.inv(to_yiq) @ turn @ to_yiq)
+    matrix = scale * (to_rgb @ turn @ to_yiq)
     mean_grey = (colours.mean((1, 2)) @ grey) * brightness
     shift = ((1 - contrast) * mean_grey)[:, None, None]
     result = torch.baddbmm(shift, colours.flatten(1, 2), matrix.transpose(1, 2))

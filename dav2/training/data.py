@@ -22,7 +22,8 @@ from dav2.training.augment import (
     random_view,
 )
 from dav2.training.cutmix import NO_BOX, draw_box
-from dav2.training.order import Part, interleaved, mixed, permuted
+from dav2.training.mixture import Part, interleaved
+from dav2.training.order import mixed, permuted
 from dav2.training.samples import KeptSamples, Samples, TrainingSample
 
 

@@ -24,8 +24,8 @@ from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
 from dav2.training.memory import keep_freed_memory
+from dav2.training.mixture import Part
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
-from dav2.training.order import Part
 from dav2.training.pictures import draw_validation
 from dav2.training.progress import ProgressLine
 from dav2.training.recording import Listener, Recorder

@@ -1,8 +1,5 @@
 """The order in which samples are seen: decided by a seed and a position, remembered nowhere."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 _MASK = (1 << 64) - 1
 _NUM_ROUNDS = 6
 
@@ -39,44 +36,6 @@ def permuted(position: int, length: int, *, seed: int) -> int:
         index = (left << half) | right
         if index < length:
             return index
-
-
-class Part(NamedTuple):
-    """One of several sets that follow each other, and how often it is drawn."""
-
-    num_samples: int
-    weight: int
-    """Of as many samples as all weights add up to, this many come from the set."""
-
-
-def interleaved(position: int, parts: Sequence[Part], *, seed: int) -> int:
-    """Returns the index of the sample at a position of an endless stream of several sets.
-
-    Like `permuted`, without memory. The shares are exact, not on average: each block of twice as
-    many positions as the weights add up to holds each set twice its weight, in an order of its own.
-    At the end of a block no sample of a set was seen more than once more often than another.
-    Samples come in pairs of one set, first and second, third and fourth..., for those are what
-    CutMix may mix.
-
-    Args:
-        position: Place in the stream, from 0.
-        parts: The sets; an index counts through all of them.
-        seed: Other seeds give other orders.
-
-    Raises:
-        ValueError: If a set has no sample or all weights are 0, or the position is negative.
-    """
-    pair, member = divmod(position, 2)
-    total = sum(part.weight for part in parts)
-    place = permuted(pair, total, seed=mixed(seed))
-    first = 0
-    for number, (num_samples, weight) in enumerate(parts):
-        if place < weight:
-            seen = 2 * (pair // total * weight + place) + member
-            return first + permuted(seen, num_samples, seed=mixed(mixed(seed) + 1 + number))
-        place -= weight
-        first += num_samples
-    raise AssertionError("a place below the sum of weights belongs to one of them")
 
 
 def mixed(value: int) -> int:

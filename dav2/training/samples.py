@@ -3,10 +3,8 @@
 Axes: H height, W width of the image; h, w of its target (pixels).
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
@@ -163,25 +161,6 @@ class ChosenSamples:
     def read(self, index: int) -> TrainingSample:
         """Returns one sample; raises `ValueError` as the set it is chosen from."""
         return self._samples.read(self._indices[index])
-
-
-class MixedSamples:
-    """Several sets, one after another; each sample knows whether a teacher gave its target."""
-
-    def __init__(self, sets: Sequence[Samples]) -> None:
-        self._sets = tuple(sets)
-        self._ids = tuple(chain.from_iterable(one.sample_ids for one in self._sets))
-        self._ends = list(accumulate(len(one.sample_ids) for one in self._sets))
-
-    @property
-    def sample_ids(self) -> tuple[str, ...]:
-        """Names of all samples, in the order of their indices."""
-        return self._ids
-
-    def read(self, index: int) -> TrainingSample:
-        """Returns one sample; raises `ValueError` as the set it is of."""
-        number = bisect_right(self._ends, index)
-        return self._sets[number].read(index - (self._ends[number - 1] if number else 0))
 
 
 class KeptSamples:

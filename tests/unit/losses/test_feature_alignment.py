@@ -63,6 +63,17 @@ def test_an_image_whose_tokens_are_all_close_weighs_0(batch):
     assert not student.grad[2].any()
 
 
+def test_images_that_are_not_chosen_weigh_0_and_get_no_gradient(batch):
+    student, frozen = batch
+    alone = feature_alignment_loss(student[1:2], frozen[1:2]).item()
+    student.requires_grad_()
+    loss = feature_alignment_loss(student, frozen, chosen=torch.tensor([False, True, False]))
+    assert loss.item() == pytest.approx(alone / 3)
+    loss.backward()
+    assert student.grad.flatten(1).any(1).tolist() == [False, True, False]
+    assert feature_alignment_loss(student, frozen, chosen=torch.zeros(3).bool()).item() == 0
+
+
 def test_a_zero_token_has_a_finite_gradient(batch):
     student, frozen = batch
     student[0, 0], frozen[1, 1] = 0, 0

@@ -74,6 +74,19 @@ def test_losses_of_mixed_images_equal_the_definition_in_float64(batch, kind):
     assert gradient.item() == pytest.approx(expected[1], rel=1e-5)
 
 
+def test_silog_of_mixed_images_equals_the_definition_in_float64(batch):
+    _, targets, valid, inside = mixed(batch)
+    pred = torch.rand(5, HEIGHT, WIDTH) + 0.1
+    *maps, shares = split_regions(pred, targets + 0.1, valid, inside)
+    total = 0.0
+    for p, t, v, i in zip(*(e.numpy() for e in (pred, targets + 0.1, valid, inside)), strict=True):
+        for region in (i, ~i):
+            if (v & region).any():
+                wrong = np.log(p[v & region].astype(np.float64)) - np.log(t[v & region])
+                total += region.mean() * np.sqrt((wrong**2).mean() - 0.5 * wrong.mean() ** 2)
+    assert silog_loss(*maps, shares=shares).item() == pytest.approx(total / 5, rel=1e-5)
+
+
 def test_pairs_exchange_what_lies_in_their_rectangles(batch):
     images, targets, valid, inside = mixed(batch)
     for index, neighbour in ((0, 1), (1, 0), (2, 3), (3, 2)):
@@ -176,7 +189,7 @@ def test_only_trimmed_images_lose_their_worst_pixels(batch):
     found = data_term(wrong, trim_fraction=0.2, trimmed=some).item()
     all_of_them = [
         data_term(
-            type(wrong)(*(getattr(wrong, name)[i : i + 1] for name in wrong.__slots__)),
+            wrong._make(entry[i : i + 1] for entry in wrong),
             trim_fraction=0.2 if some[i] else 0.0,
         ).item()
         for i in range(5)

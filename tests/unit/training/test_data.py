@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dav2.training.data import Positions, TrainingData, Views, collate
-from dav2.training.order import Part
-from dav2.training.samples import MixedSamples
+from dav2.training.mixture import MixedSamples, Part
 
 
 def training_data(samples, augment, **changes):

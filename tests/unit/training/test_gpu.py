@@ -1,12 +1,16 @@
-"""A training on a GPU: finite, resumed, its weights back on the CPU."""
+"""A training on a GPU: finite, resumed, without waiting, its weights back on the CPU."""
 
+import copy
 import math
 
 import pytest
 import torch
 
 from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.training.data import Views, collate
 from dav2.training.fit import fit
+from dav2.training.mixture import MixedSamples
+from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
 
 
 class InterruptedTrainingError(RuntimeError):
@@ -38,3 +42,47 @@ def test_a_training_on_a_gpu_is_resumed_and_ends_on_the_cpu(discs, fit_config, t
     for tensor in fitted.model.state_dict().values():
         assert tensor.device.type == "cpu"
         assert tensor.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("alignment", ["median", "least_squares"])
+def test_a_step_on_a_gpu_waits_for_nothing(discs, augment, alignment):
+    config = augment(
+        jitter_probability=0.8,
+        blur_probability=0.5,
+        blur_sigma_px=(0.1, 1.0),
+        cutmix_probability=0.5,
+    )
+    views = Views(
+        MixedSamples([discs(5), discs(5, first=9, pseudo=False)]), config, seed=0, batch_size=6
+    )
+    batch = collate([views[position] for position in range(6)])
+    on_gpu = batch._make(
+        entry.cuda() if isinstance(entry, torch.Tensor) else entry for entry in batch
+    )
+    torch.manual_seed(0)
+    model = DepthAnything(ModelConfig("vit64x4"))
+    module = DepthTraining(
+        model,
+        losses=LossConfig(
+            "inverse_depth", alignment=alignment, trim_fraction=0.1, feature_weight=1.0
+        ),
+        optimiser=OptimiserConfig(5, 1e-3, 1e-3, "linear", clip_norm=1.0),
+        seed=0,
+        max_sigma_px=1.0,
+        cutmix=True,
+        frozen_encoder=copy.deepcopy(model.encoder).cuda(),
+    ).cuda()
+    optimiser = module.configure_optimizers()["optimizer"]
+    for mode in ("default", "error"):  # the first step prepares what later ones find
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            optimiser.zero_grad()
+            with torch.autocast("cuda", torch.bfloat16):
+                result = module.training_step(on_gpu, 0)
+            result["loss"].backward()
+            module.configure_gradient_clipping(optimiser)
+            optimiser.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert result["finite"].all()

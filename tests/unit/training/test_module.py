@@ -12,8 +12,10 @@ from dav2.data.transforms import normalise
 from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.dpt import DPTHead
+from dav2.training.augment import distort
 from dav2.training.data import Views, collate
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from tests.fixtures.operations import Operations
 
 
 @pytest.fixture
@@ -278,3 +280,31 @@ def test_without_a_decay_the_average_is_the_last_weights(batch, monkeypatch):
     module.optimizer_step(0, 0, None)
     for own, kept in zip(module.model.parameters(), module.averaged.parameters(), strict=True):
         assert torch.equal(own, kept)
+
+
+@pytest.mark.parametrize("kind", ["inverse_depth", "depth"])
+def test_a_step_never_waits_for_the_device_nor_loops_over_samples(batch, kind):
+    losses = LossConfig(kind, trim_fraction=0.1, feature_weight=1.0, align_features="pseudo")
+    max_depth_m = 20.0 if kind == "depth" else None
+    module = training(losses, max_depth_m=max_depth_m, frozen=True, cutmix=True)
+    optimiser = module.configure_optimizers()["optimizer"]
+    counts = []
+    for _ in range(2):  # the optimiser makes its state in the first step
+        for size in (2, 3):
+            optimiser.zero_grad()
+            part = batch._make(entry[:size] for entry in batch)
+            with Operations() as operations:
+                module.training_step(part, 0)["loss"].backward()
+                module.configure_gradient_clipping(optimiser)
+                optimiser.step()
+            assert not operations.waits
+            counts.append(operations.counts)
+    assert counts[2] == counts[3]
+
+
+def test_distorting_waits_for_no_other_device(batch):
+    # A tensor on the meta device has no value that could be fetched.
+    images, colours = batch.images.to("meta"), batch.colours.to("meta")
+    with Operations() as operations:
+        assert distort(images, colours, max_sigma_px=2.0).is_meta
+    assert not operations.waits

@@ -16,7 +16,6 @@ from dav2.training.samples import (
     ChosenSamples,
     KeptSamples,
     LabelledSamples,
-    MixedSamples,
     PseudoLabels,
     hold_out,
     spread,
@@ -141,17 +140,6 @@ def test_chosen_samples_keep_their_names(discs):
     chosen = ChosenSamples(discs(5), [3, 1])
     assert chosen.sample_ids == ("disc-3", "disc-1")
     assert chosen.read(0).sample_id == "disc-3"
-
-
-def test_mixed_sets_follow_one_another_and_keep_their_kind(discs):
-    sets = discs(2), discs(3, first=10, pseudo=False), discs(1, first=20)
-    both = MixedSamples(sets)
-    assert both.sample_ids == ("disc-0", "disc-1", "disc-10", "disc-11", "disc-12", "disc-20")
-    for index, name in enumerate(both.sample_ids):
-        sample = both.read(index)
-        assert sample.sample_id == name
-        assert sample.pseudo == (not name.startswith("disc-1") or name == "disc-1")
-    assert [one.reads for one in sets] == [[0, 1], [0, 1, 2], [0]]
 
 
 def test_samples_are_read_once_while_they_fit(discs):
