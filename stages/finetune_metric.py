@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from stages.params import Params, load
 from stages.program import run
+from stages.ranks import is_first_rank
 from stages.training import checked_encoder, initial_model, labelled_samples, publish, train
 from stages.training_params import AugmentParams, TrainingParams, fit_config
 
@@ -94,5 +95,6 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    level = logging.INFO if is_first_rank() else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
     run("finetune_metric", main, *sys.argv[1:3], *(Path(argument) for argument in sys.argv[3:]))

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from stages.ranks import rank
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +34,8 @@ def run(stage: str, main: Callable[..., object], *arguments: object, **options: 
         status = _status_of(end)
     except (ValueError, OSError) as error:
         logger.debug("what failed", exc_info=True)
-        status = _status_of(SystemExit(f"{stage}: {error}"))
+        where = f"{stage} (rank {rank()})" if rank() else stage
+        status = _status_of(SystemExit(f"{where}: {error}"))
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel
 
 from stages.digests import LOCK, dvc_digest
+from stages.ranks import is_first_rank
 
 EXPERIMENT = "depth"
 RUNS = Path(".work/runs.jsonl")
@@ -104,7 +105,7 @@ def tracked(
         FileNotFoundError: If an input does not exist.
         ConnectionError: With one line, if the store does not answer.
     """
-    if not _is_first_rank():
+    if not is_first_rank():
         yield Run()
         return
     with recorded(stage) as facts:
@@ -289,10 +290,6 @@ def _root() -> Path:
 def _address(stage: str) -> str:
     address = os.environ.get("DVC_STAGE", stage)
     return address if address.split("@")[0] == stage else stage
-
-
-def _is_first_rank() -> bool:
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import Params, load
 from stages.program import run
+from stages.ranks import is_first_rank
 from stages.training import (
     checked_encoder,
     given_checkpoint,
@@ -206,5 +207,6 @@ def _frozen(model: "DepthAnything", config: "FitConfig") -> "nn.Module | None":
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    level = logging.INFO if is_first_rank() else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
     run("train_student", main, *sys.argv[1:3], *(Path(argument) for argument in sys.argv[3:]))

@@ -9,6 +9,7 @@ from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import load
 from stages.program import run
+from stages.ranks import is_first_rank
 from stages.training import (
     check_floor,
     given_checkpoint,
@@ -127,5 +128,6 @@ def _finished(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    level = logging.INFO if is_first_rank() else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
     run("train_teacher", main, *(Path(argument) for argument in sys.argv[1:]))

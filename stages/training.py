@@ -1,6 +1,7 @@
 """What the three training stages share: samples, initial models, fingerprints and outputs."""
 
 import csv
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from dav2.data.files import sha256_of, write_json, written_whole
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
+from stages.ranks import end_with_first_rank, is_first_rank
 from stages.sources import locations
 from stages.training_params import TrainingParams
 
@@ -199,6 +201,9 @@ def train(
 ) -> "tuple[Fitted, str]":
     """Trains a model in the work folder of everything that decides its weights.
 
+    Where several devices train it, every rank comes here, and the first alone returns: the others
+    have nothing left to do and end, with status 0.
+
     Args:
         stage: Name of the stage.
         params: Its parameters.
@@ -213,6 +218,8 @@ def train(
         The result, and the fingerprint.
 
     Raises:
+        SystemExit: On ranks other than the first, when the training is done.
+        ConnectionError: If another rank is lost.
         ValueError: As `dav2.training.fit.fit`, or the model orders fewer pairs of the validation
             than the floor asks for; what was trained stays, for a lower floor.
     """
@@ -222,11 +229,15 @@ def train(
     samples, held_out, mark = data
     chosen = params.model_dump(mode="json", exclude={"running", "device", "checkpoint_activations"})
     del chosen["validation"]["min_pair_accuracy"]  # judges the weights, decides none
+    # The number of devices decides rounding; where they stand and who starts them, nothing.
+    chosen["parallel"] = [config.parallel.strategy, config.parallel.num_ranks]
     device = chosen_device(params.device, where=f"{stage}.device")
     versions = library_versions("torch", "timm", "pillow")
     code = code_fingerprint(DECIDING_MODULES)
     mark = fingerprint(stage, chosen, mark, dict(given), device, versions, code)
     work = work_folder(stage, mark)
+    if config.parallel.launcher == "local" and config.parallel.num_ranks > 1:
+        end_with_first_rank()
     fitted = fit(
         model,
         samples,
@@ -236,6 +247,8 @@ def train(
         listener=listener,
         frozen_encoder=frozen_encoder,
     )
+    if not is_first_rank():
+        sys.exit(0)
     check_floor(fitted.validation, params.validation.min_pair_accuracy, where=config.name)
     return fitted, mark
 

@@ -72,13 +72,26 @@ class ValidationParams(Params):
     """Validations in a row without a smaller AbsRel after which training ends; null for never."""
 
 
+class ParallelParams(Params):
+    """Devices that train one model: docs/training.md."""
+
+    launcher: Literal["local", "torchrun", "slurm"]
+    """Who starts the other processes: `local`, the first one itself, for one machine; `torchrun` or
+    `slurm`, the operator."""
+    num_machines: PositiveInt
+    num_devices: PositiveInt
+    """Of each machine: GPUs, or processes where `device` is `cpu`."""
+    strategy: Literal["ddp", "fsdp"]
+    """`ddp`: each device holds the whole model."""
+
+
 class RunningParams(Params):
     """What decides no weight."""
 
     num_workers: NonNegativeInt
-    """Processes that decode samples which do not fit into memory."""
+    """Processes for each device that decode samples which do not fit into memory."""
     memory_limit_mb: PositiveInt
-    """Decoded samples are kept in memory while below this."""
+    """Decoded samples are kept in a machine's memory while below this."""
     checkpoint_every_steps: PositiveInt
     """An interrupted training goes on from the last of these."""
 
@@ -89,7 +102,7 @@ class TrainingParams(Params):
     seed: NonNegativeInt
     num_steps: PositiveInt
     batch_size: PositiveInt
-    """Samples of one forward pass."""
+    """Samples of one forward pass, over all devices together."""
     accumulate: PositiveInt
     """Forward passes of one step."""
     short_side_px: PositiveInt
@@ -101,7 +114,7 @@ class TrainingParams(Params):
     device: Literal["auto", "cpu", "cuda"]
     """`auto`: a CUDA device where there is one."""
     num_threads: PositiveInt
-    """Of the CPU; another number rounds differently, and so gives other weights."""
+    """Of the CPU, for each device; another number rounds otherwise, and so gives other weights."""
     compile: bool
     """Compile the model, once for each of `crops_px`: faster on a GPU, other rounding."""
     checkpoint_activations: bool
@@ -109,6 +122,7 @@ class TrainingParams(Params):
     equal weights."""
     log_every_steps: PositiveInt
     """Steps of one row of the curves."""
+    parallel: ParallelParams
     optimiser: OptimiserParams
     augment: AugmentParams
     validation: ValidationParams
@@ -153,8 +167,10 @@ def fit_config(
     from dav2.training.augment import AugmentConfig
     from dav2.training.fit import FitConfig
     from dav2.training.module import OptimiserConfig
+    from dav2.training.parallel import ParallelConfig
     from dav2.training.validation import ValidationConfig
 
+    parallel = ParallelConfig(**params.parallel.model_dump())
     return FitConfig(
         name=name,
         seed=params.seed,
@@ -169,7 +185,7 @@ def fit_config(
         validation=ValidationConfig(
             every_steps=params.validation.every_steps,
             short_side_px=params.short_side_px,
-            batch_size=params.batch_size,
+            batch_size=max(1, params.batch_size // parallel.num_ranks),
             keep_best=params.validation.keep_best,
             max_depth_m=max_depth_m,
             patience=params.validation.patience,
@@ -186,4 +202,5 @@ def fit_config(
         mixture=mixture,
         compile_blocks=params.compile,
         checkpoint_activations=params.checkpoint_activations,
+        parallel=parallel,
     )

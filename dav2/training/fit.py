@@ -8,13 +8,14 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
@@ -23,9 +24,17 @@ from dav2.models.depth_anything import DepthAnything
 from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
+from dav2.training.faults import told_in_one_line
 from dav2.training.memory import keep_freed_memory
 from dav2.training.mixture import Part
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.parallel import (
+    ParallelConfig,
+    environment_of,
+    rank_of,
+    share_of_batch,
+    strategy_of,
+)
 from dav2.training.pictures import draw_validation
 from dav2.training.progress import ProgressLine
 from dav2.training.recording import Listener, Recorder
@@ -53,7 +62,7 @@ class FitConfig:
     augment: AugmentConfig
     validation: ValidationConfig
     batch_size: int
-    """Samples of one forward pass of one process."""
+    """Samples of one forward pass, over all devices together."""
     accumulate: int
     """Forward passes of one step."""
     precision: Precision
@@ -62,7 +71,9 @@ class FitConfig:
     num_threads: int
     """Of the CPU; another number gives other rounding, hence other weights."""
     num_workers: int
+    """Processes that decode, of each rank."""
     memory_limit_bytes: int
+    """Of decoded samples that one machine keeps."""
     log_every_steps: int
     checkpoint_every_steps: int
     mixture: tuple[Part, ...] = ()
@@ -72,6 +83,7 @@ class FitConfig:
     """Compile the model: other rounding, hence other weights."""
     checkpoint_activations: bool = False
     """Compute what a block holds twice instead of keeping it: less memory, equal weights."""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +115,32 @@ def fit(
     """Trains `model` and returns its averaged (or best) weights.
 
     Two calls with equal arguments give equal weights on a CPU, also when the first was killed and
-    the second went on in the same `work`.
+    the second went on in the same `work`. On several devices, every rank calls this with equal
+    arguments (`launcher: local` starts the other ranks from this process's own command line) and
+    gets the same result; only the first writes and tells.
 
     Args:
         model: With its initial weights; changed.
         samples: What it learns from.
         held_out: What it is validated on, never trained on.
         config: Everything else.
-        work: Folder of this training alone, for its progress. A finished training found there is
-            returned without training.
+        work: Folder of this training alone, for its progress, on a disk that all machines share.
+            A finished training found there is returned without training.
         listener: Told curves and measures as they come.
         frozen_encoder: For feature alignment.
 
     Raises:
-        ValueError: If this machine has no such device, a sample cannot be read, the progress found
-            is damaged, or numbers are no longer finite; the last good progress is kept.
+        ValueError: If this machine has no such device, ranks were not started as configured or
+            cannot share a batch, a sample cannot be read, the progress found is damaged, or numbers
+            are no longer finite; the last good progress is kept.
+        ConnectionError: If the device or another rank is lost.
+        OSError: If a file is missing or the disk is full.
     """
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
+    environment = environment_of(config.parallel, where=config.name)
+    is_first = rank_of(environment) == 0
+    listener = listener if is_first else None
     torch.set_num_threads(config.num_threads)
     keep_freed_memory()
     module = _module(model, config, frozen_encoder)
@@ -128,9 +148,11 @@ def fit(
     frozen = freeze(held_out, config.validation)
     validator = Validator(frozen, config.validation, listener=listener)
     states = {"recorder": recorder, "validator": validator}
-    checkpointer = Checkpointer(work, states, every_steps=config.checkpoint_every_steps)
+    checkpointer = Checkpointer(
+        work, states, every_steps=config.checkpoint_every_steps, writes=is_first
+    )
     checkpointer.restore(module)
-    if checkpointer.first_step:
+    if checkpointer.first_step and is_first:
         logger.info("%s: goes on after step %d", config.name, checkpointer.first_step)
     if checkpointer.first_step < config.optimiser.num_steps and not validator.has_lost_patience():
         data = _data(samples, config, checkpointer.first_step)
@@ -141,7 +163,8 @@ def fit(
             recorder=recorder,
             validator=validator,
         )
-        _run(module, data, config, [recorder, validator, checkpointer, line], accelerator, work)
+        callbacks = [recorder, validator, checkpointer, line]
+        _run(module, data, config, callbacks, accelerator, environment, work)
     kept, measures = validator.final(module)
     kept = kept.cpu().eval()
     picture = draw_validation(kept, frozen, config.validation)
@@ -174,18 +197,24 @@ def _run(
     config: FitConfig,
     callbacks: list[Callback],
     accelerator: str,
+    environment: ClusterEnvironment,
     work: Path,
 ) -> None:
-    with _quiet():
+    parallel = config.parallel
+    strategy = strategy_of(parallel, accelerator, where=config.name)
+    with _quiet(), told_in_one_line(where=config.name, num_ranks=parallel.num_ranks):
         seed_everything(config.seed, verbose=False)
         trainer = Trainer(
             max_steps=config.optimiser.num_steps - module.num_steps_done,
             max_epochs=-1,
             accelerator=accelerator,
-            devices=1,
+            devices=parallel.num_devices,
+            num_nodes=parallel.num_machines,
+            strategy=strategy,
+            plugins=[environment] if parallel.num_ranks > 1 else None,
             precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
             accumulate_grad_batches=config.accumulate,
-            callbacks=[_sigterm_as_before(), *callbacks],
+            callbacks=[_as_before(config.num_threads), *callbacks],
             # What Lightning would do beside training, this project does itself and resumes exactly.
             logger=False,
             enable_checkpointing=False,
@@ -198,14 +227,20 @@ def _run(
         trainer.fit(module, datamodule=data)
 
 
-def _sigterm_as_before() -> Callback:
-    """Gives SIGTERM back its meaning, which is to end at once as SIGKILL does.
+def _as_before(num_threads: int) -> Callback:
+    """Takes back what Lightning changes of the process: the meaning of SIGTERM, the threads.
 
-    Lightning's handler finishes the batch and ends the process with exit status 0, as if it had
-    done its work. It offers no option, but replaces the handler before `on_train_start`.
+    SIGTERM ends at once, as SIGKILL does. Lightning's handler finishes the batch and ends the
+    process with exit status 0, as if it had done its work. It offers no option, but replaces the
+    handler before `on_train_start`. Of several ranks it sets the threads by itself.
     """
     before = signal.getsignal(signal.SIGTERM)
-    return LambdaCallback(on_train_start=lambda *_: signal.signal(signal.SIGTERM, before))
+
+    def restore(*_: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        torch.set_num_threads(num_threads)
+
+    return LambdaCallback(on_train_start=restore)
 
 
 def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
@@ -213,11 +248,11 @@ def _data(samples: Samples, config: FitConfig, first_step: int) -> TrainingData:
         samples,
         config.augment,
         seed=config.seed,
-        batch_size=config.batch_size,
+        batch_size=share_of_batch(config.batch_size, config.parallel, where=config.name),
         num_batches=config.optimiser.num_steps * config.accumulate,
         first_batch=first_step * config.accumulate,
         num_workers=config.num_workers,
-        memory_limit_bytes=config.memory_limit_bytes,
+        memory_limit_bytes=config.memory_limit_bytes // config.parallel.num_devices,
         mixture=config.mixture,
     )
 
@@ -236,7 +271,7 @@ def _quiet() -> Iterator[None]:
         "pytorch_lightning",
         "lightning_fabric",
     ):
-        for module in ("utilities.rank_zero", "accelerators.cuda"):
+        for module in ("utilities.rank_zero", "utilities.distributed", "accelerators.cuda"):
             logging.getLogger(f"{package}.{module}").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in (

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
+from dav2.training.parallel import of_all_ranks, sum_over_ranks
 
 Listener = Callable[[Mapping[str, float], int], None]
 """Takes numbers by name, and the step they belong to."""
@@ -55,9 +56,8 @@ class Recorder(Callback):
         """Gathers the step; writes a row when one is due."""
         assert isinstance(pl_module, DepthTraining)
         step = pl_module.num_steps_done
-        terms = {name: value for name, value in outputs.items() if name != "finite"}
-        for name, value in terms.items():
-            self._pending.setdefault(name, []).append(value.detach())
+        for name, value in _over_ranks(outputs, trainer.world_size).items():
+            self._pending.setdefault(name, []).append(value)
         finite = outputs["finite"] & outputs["loss"].detach().isfinite()
         self._finite.append((step, batch.sample_ids, torch.stack([finite, outputs["finite"]])))
         if pl_module.is_due(self._every_steps, batch_idx):
@@ -75,18 +75,27 @@ class Recorder(Callback):
         """Looks at the steps since the last row.
 
         Raises:
-            ValueError: If one gave a loss or a prediction that is not finite; names the samples.
+            ValueError: If one gave a loss or a prediction that is not finite on any rank; names the
+                samples.
         """
+        found = [wrong for wrong in of_all_ranks(self._first_wrong()) if wrong is not None]
+        if found:
+            first = min(step for step, _ in found)
+            bad = [name for step, names in found if step == first for name in names]
+            listed = ", ".join(bad[:_NUM_NAMED]) + (", ..." if len(bad) > _NUM_NAMED else "")
+            raise ValueError(
+                f"training step {first}: expected finite numbers, got NaN or infinity from {listed}"
+            )
+        self._finite.clear()
+
+    def _first_wrong(self) -> tuple[int, list[str]] | None:
+        """Returns the first step of this rank that gave no finite numbers, and its samples."""
         for step, names, (finite, own) in self._finite:
             if not bool(finite.all()):
                 guilty = own if not bool(own.all()) else finite
-                bad = [name for name, fine in zip(names, guilty.tolist(), strict=True) if not fine]
-                listed = ", ".join(bad[:_NUM_NAMED]) + (", ..." if len(bad) > _NUM_NAMED else "")
-                raise ValueError(
-                    f"training step {step}: expected finite numbers, got NaN or infinity from "
-                    f"{listed}"
-                )
-        self._finite.clear()
+                marked = zip(names, guilty.tolist(), strict=True)
+                return step, [name for name, fine in marked if not fine]
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Returns rows and the steps not yet in one."""
@@ -97,3 +106,15 @@ class Recorder(Callback):
         """Takes over what `state_dict` returned."""
         self.rows = list(state_dict["rows"])
         self._pending = {name: list(values) for name, values in state_dict["pending"].items()}
+
+
+def _over_ranks(outputs: Mapping[str, Tensor], num_ranks: int) -> dict[str, Tensor]:
+    """Returns loss and terms as means over ranks, and the number of degenerate images of all."""
+    values = {name: value.detach() for name, value in outputs.items() if name != "finite"}
+    if num_ranks == 1:
+        return values
+    totals = sum_over_ranks(torch.stack([value.float() for value in values.values()]))
+    return {
+        name: total if name == "degenerate" else total / num_ranks
+        for name, total in zip(values, totals, strict=True)
+    }

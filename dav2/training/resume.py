@@ -12,10 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dav2.data.files import written_whole
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
+from dav2.training.parallel import of_all_ranks
 from dav2.training.recording import Recorder
 
 PROGRESS = "progress.pt"
 """Name of the file in the folder of a training's unfinished work."""
+
+
+_KEYS = {"step", "module", "optimiser", "callbacks"}
 
 
 class Checkpointer(Callback):
@@ -25,7 +29,14 @@ class Checkpointer(Callback):
     remember. Order of samples, views, schedule and random numbers follow from seed and step alone.
     """
 
-    def __init__(self, folder: Path, others: Mapping[str, Callback], *, every_steps: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        others: Mapping[str, Callback],
+        *,
+        every_steps: int,
+        writes: bool = True,
+    ) -> None:
         """Writes nothing yet.
 
         Args:
@@ -33,11 +44,12 @@ class Checkpointer(Callback):
             others: Callbacks whose state belongs to the training, by name; they come before this
                 one in the trainer's list.
             every_steps: Steps between two states; the last is always written.
+            writes: Whether this is the first rank, which alone changes the folder.
         """
         self._path = folder / PROGRESS
         self._others = others
         self._every_steps = every_steps
-        for torn in folder.glob(f".{PROGRESS}.*.part"):
+        for torn in folder.glob(f".{PROGRESS}.*.part") if writes else ():
             shutil.rmtree(torn)  # what a kill interrupted
         self._found = load_progress(self._path)
 
@@ -47,15 +59,35 @@ class Checkpointer(Callback):
         return int(self._found["step"]) if self._found else 0
 
     def restore(self, module: DepthTraining) -> None:
-        """Gives weights and the other callbacks their state back, before the trainer starts."""
+        """Gives weights and the other callbacks their state back, before the trainer starts.
+
+        Raises:
+            ValueError: If the state is that of another model.
+        """
         if self._found:
-            module.load_state_dict(self._found["module"])
+            try:
+                module.load_state_dict(self._found["module"])
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"{self._path}: expected the state of this model, got one of another: {reason}"
+                ) from None
             module.num_steps_done = self.first_step
             for name, callback in self._others.items():
                 callback.load_state_dict(self._found["callbacks"][name])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives the optimiser its state back; its rates are the schedule's, not the file's."""
+        """Gives the optimiser its state back; its rates are the schedule's, not the file's.
+
+        Raises:
+            ValueError: If ranks found different progress.
+        """
+        steps = of_all_ranks(self.first_step)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"{self._path}: expected one file for all ranks, on a disk that they share, got "
+                f"steps {', '.join(map(str, steps))}"
+            )
         if self._found:
             (optimiser,) = trainer.optimizers
             fresh = [dict(group) for group in optimiser.param_groups]
@@ -71,7 +103,12 @@ class Checkpointer(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Writes where it is due; never a state that holds a NaN."""
+        """Writes where it is due; never a state that holds a NaN.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk.
+            ValueError: If the numbers of a step were not finite.
+        """
         assert isinstance(pl_module, DepthTraining)
         if not pl_module.is_due(self._every_steps, batch_idx):
             return
@@ -85,15 +122,25 @@ class Checkpointer(Callback):
             "callbacks": {name: other.state_dict() for name, other in self._others.items()},
         }
         if trainer.is_global_zero:
+            self._write(state)
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        try:
             with written_whole(self._path) as written:
                 torch.save(state, written)
+        except (RuntimeError, OSError) as error:  # PyTorch's writer knows no OSError
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise OSError(
+                f"{self._path}: expected to write the state of a training, got {reason} (is the "
+                "disk full?); the state before it is kept"
+            ) from error
 
 
 def load_progress(path: Path) -> dict[str, Any]:
     """Returns the state of an interrupted training, or nothing where there is none.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or no state of a training.
     """
     if not path.is_file():
         return {}
@@ -102,4 +149,6 @@ def load_progress(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: expected the state of a training, got {reason}") from None
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+        raise ValueError(f"{path}: expected the state of a training, got another kind of file")
     return state

@@ -18,6 +18,7 @@ from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs
 from dav2.models.depth_anything import DepthAnything
 from dav2.training.data import Batch
 from dav2.training.module import DepthTraining
+from dav2.training.parallel import of_first_rank
 from dav2.training.recording import Listener
 from dav2.training.samples import Samples, TrainingSample
 
@@ -147,7 +148,7 @@ class Validator(Callback):
         """Validates where it is due."""
         assert isinstance(pl_module, DepthTraining)
         if pl_module.is_due(self._config.every_steps, batch_idx):
-            self._validate(pl_module)
+            self._validate(pl_module, measuring=trainer.is_global_zero)
             if self.has_lost_patience():
                 pl_module.has_stopped = trainer.should_stop = True
 
@@ -176,8 +177,10 @@ class Validator(Callback):
             return module.averaged, min(self.history, key=self._badness)
         return module.averaged, self.history[-1]
 
-    def _validate(self, module: DepthTraining) -> None:
-        measures = measure(module.averaged, self._samples, self._config)
+    def _validate(self, module: DepthTraining, *, measuring: bool = True) -> None:
+        """Measures on the first rank, for which the others wait: they must stop and keep alike."""
+        own = measure(module.averaged, self._samples, self._config) if measuring else {}
+        measures: dict[str, float] = of_first_rank(own)
         step = module.num_steps_done
         self.history.append({"step": float(step), **measures})
         if self._config.keep_best and self._is_best():

@@ -44,54 +44,56 @@ def discs():
 
 @pytest.fixture
 def augment():
-    def build(**changes):
-        given = {"short_side_px": 42, "crops_px": ((28, 42),), "max_scale": 1.3}
-        return AugmentConfig(**{**given, **changes})
-
-    return build
+    return small_augment
 
 
 @pytest.fixture
-def fit_config(augment):
-    def build(*, num_steps=6, max_depth_m=None, **changes):
-        target = "inverse_depth" if max_depth_m is None else "depth"
-        given = {
-            "name": "test",
-            "seed": 3,
-            "losses": LossConfig(target, gradient_weight=0.5, trim_fraction=0.1),
-            "optimiser": OptimiserConfig(
-                num_steps=num_steps,
-                encoder_lr=1e-3,
-                decoder_lr=2e-3,
-                schedule="cosine",
-                warmup_steps=2,
-                clip_norm=1.0,
-                average_decay=0.9,
-            ),
-            "augment": augment(
-                jitter_probability=0.8,
-                brightness=0.3,
-                hue=0.1,
-                blur_probability=0.5,
-                blur_sigma_px=(0.1, 1.0),
-            ),
-            "validation": ValidationConfig(
-                every_steps=3,
-                short_side_px=42,
-                batch_size=2,
-                keep_best=False,
-                max_depth_m=max_depth_m,
-            ),
-            "batch_size": 3,
-            "accumulate": 1,
-            "precision": "float32",
-            "device": "cpu",
-            "num_threads": 1,
-            "num_workers": 0,
-            "memory_limit_bytes": 10**8,
-            "log_every_steps": 4,
-            "checkpoint_every_steps": 2,
-        }
-        return FitConfig(**{**given, **changes})
+def fit_config():
+    return small_config
 
-    return build
+
+def small_augment(**changes):
+    given = {"short_side_px": 42, "crops_px": ((28, 42),), "max_scale": 1.3}
+    return AugmentConfig(**{**given, **changes})
+
+
+def small_config(*, num_steps=6, max_depth_m=None, **changes):
+    target = "inverse_depth" if max_depth_m is None else "depth"
+    given = {
+        "name": "test",
+        "seed": 3,
+        "losses": LossConfig(target, gradient_weight=0.5, trim_fraction=0.1),
+        "optimiser": OptimiserConfig(
+            num_steps=num_steps,
+            encoder_lr=1e-3,
+            decoder_lr=2e-3,
+            schedule="cosine",
+            warmup_steps=2,
+            clip_norm=1.0,
+            average_decay=0.9,
+        ),
+        "augment": small_augment(
+            jitter_probability=0.8,
+            brightness=0.3,
+            hue=0.1,
+            blur_probability=0.5,
+            blur_sigma_px=(0.1, 1.0),
+        ),
+        "validation": ValidationConfig(
+            every_steps=3,
+            short_side_px=42,
+            batch_size=2,
+            keep_best=False,
+            max_depth_m=max_depth_m,
+        ),
+        "batch_size": 3,
+        "accumulate": 1,
+        "precision": "float32",
+        "device": "cpu",
+        "num_threads": 1,
+        "num_workers": 0,
+        "memory_limit_bytes": 10**8,
+        "log_every_steps": 4,
+        "checkpoint_every_steps": 2,
+    }
+    return FitConfig(**{**given, **changes})
