@@ -60,6 +60,10 @@ def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant
     made |= {f"student-{encoder}-both" for encoder in matrix["both"]}
     assert set(matrix["models"]) <= made
     assert "pseudo" in matrix["labels"] or not matrix["domains"]
+    for stage in ("train_teacher", "train_student", "finetune_metric"):
+        parallel = document[stage]["parallel"]
+        num_ranks = parallel["num_machines"] * parallel["num_devices"]
+        assert document[stage]["batch_size"] % num_ranks == 0
 
 
 @pytest.mark.parametrize(("path", "variant"), SHIPPED, ids=named)
@@ -108,6 +112,7 @@ def smallest(section: dict[str, Any]) -> dict[str, Any]:
         "num_threads": 1,
         "log_every_steps": 1,
         "compile": False,
+        "parallel": {"launcher": "local", "num_machines": 1, "num_devices": 1, "strategy": "ddp"},
         "validation": section["validation"]
         | {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0},
         "running": {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
