@@ -24,6 +24,7 @@ from dav2.models.depth_anything import DepthAnything
 from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
+from dav2.training.faults import told_in_one_line
 from dav2.training.memory import keep_freed_memory
 from dav2.training.mixture import Part
 from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
@@ -31,7 +32,6 @@ from dav2.training.parallel import (
     ParallelConfig,
     environment_of,
     rank_of,
-    reporting_lost_ranks,
     share_of_batch,
     strategy_of,
 )
@@ -134,8 +134,9 @@ def fit(
         ValueError: If this machine has no such device, ranks were not started as configured or
             cannot share a batch, a sample cannot be read, the progress found is damaged, or numbers
             are no longer finite; the last good progress is kept.
-        ConnectionError: If another rank is lost; likewise.
+        ConnectionError: If the device or another rank is lost; likewise.
         ChildProcessError: If a process that decodes samples was killed; likewise.
+        OSError: If a file is missing or the disk is full; likewise.
     """
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
@@ -203,7 +204,7 @@ def _run(
 ) -> None:
     parallel = config.parallel
     strategy = strategy_of(parallel, accelerator, where=config.name)
-    with _quiet(), reporting_lost_ranks(parallel, where=config.name):
+    with _quiet(), told_in_one_line(where=config.name, num_ranks=parallel.num_ranks):
         seed_everything(config.seed, verbose=False)
         trainer = Trainer(
             max_steps=config.optimiser.num_steps - module.num_steps_done,

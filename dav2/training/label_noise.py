@@ -30,11 +30,11 @@ _COARSE, _FINE = 4, 16
 def with_sensor_noise(sample: DepthSample, strength: float) -> DepthSample:
     """Returns a sample whose depth has the faults of measured labels, the same at every call.
 
-    The faults are those that Depth Anything V2 finds in real labels (Yang et al. 2024,
-    arXiv:2406.09414, section 2 and figures 3 and 4): coarse edges, depth beside its object, holes,
-    wrong scale of parts; and no depth where a sensor does not reach. How strong they are is
-    nowhere stated; at strength 1 a map has slow scale errors of 5 %, is shifted by up to 1 % and
-    blurred by 0.5 % of its shorter side, has holes in a tenth of it, and lacks its farthest fifth.
+    Depth Anything V2 (Yang et al. 2024, arXiv:2406.09414) leaves real images out because of such
+    faults: coarse edges, depth beside its object, holes, wrong scale of parts, and no depth where a
+    sensor does not reach. How strong they are is nowhere stated. Our choice: at strength 1 a map
+    has slow scale errors of 5 %, is shifted by up to 1 % and blurred by 0.5 % of its shorter side,
+    has holes in a tenth of it, and lacks its farthest fifth.
 
     Args:
         sample: With depth. Sky is not measured afterwards.

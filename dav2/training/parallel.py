@@ -1,10 +1,8 @@
-"""Training on many devices: which process is which, what they tell each other, how they end.
+"""Training on many devices: which process is which, and what they tell each other.
 
 A rank is one process with one device. All ranks run the same code on other samples.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -114,8 +112,13 @@ def strategy_of(config: ParallelConfig, accelerator: str, *, where: str) -> Stra
     """Returns how Lightning is to run the ranks.
 
     Raises:
-        ValueError: If this machine has too few devices.
+        ValueError: If this machine has too few devices, or weights are to be sharded.
     """
+    if config.strategy == "fsdp":
+        raise ValueError(
+            f"{where}: parallel.strategy: expected ddp, got fsdp: sharded weights are not "
+            "supported; checkpoint_activations saves memory too (docs/training.md)"
+        )
     if accelerator == "cuda" and torch.cuda.device_count() < config.num_devices:
         raise ValueError(
             f"{where}: parallel.num_devices: expected {config.num_devices} CUDA devices, "
@@ -152,30 +155,6 @@ def of_first_rank(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
-
-
-@contextmanager
-def reporting_lost_ranks(config: ParallelConfig, *, where: str) -> Iterator[None]:
-    """Says in one line that another rank is gone, whose own message says why.
-
-    Raises:
-        ConnectionError: If the exchange with another rank failed.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if config.num_ranks == 1 or not _is_of_exchange(error):
-            raise
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ConnectionError(
-            f"{where}: expected {config.num_ranks} processes to the end, got an exchange with one "
-            f"that is gone ({reason}); the last good progress is kept"
-        ) from error
-
-
-def _is_of_exchange(error: RuntimeError) -> bool:
-    # gloo's errors are plain ones that name its source file.
-    return isinstance(error, dist.DistError) or "gloo/" in str(error)
 
 
 def _is_alone() -> bool:

@@ -19,6 +19,9 @@ PROGRESS = "progress.pt"
 """Name of the file in the folder of a training's unfinished work."""
 
 
+_KEYS = {"step", "module", "optimiser", "callbacks"}
+
+
 class Checkpointer(Callback):
     """Writes everything that decides the rest of a training to one file, whole, now and then.
 
@@ -56,9 +59,19 @@ class Checkpointer(Callback):
         return int(self._found["step"]) if self._found else 0
 
     def restore(self, module: DepthTraining) -> None:
-        """Gives weights and the other callbacks their state back, before the trainer starts."""
+        """Gives weights and the other callbacks their state back, before the trainer starts.
+
+        Raises:
+            ValueError: If the state is that of another model.
+        """
         if self._found:
-            module.load_state_dict(self._found["module"])
+            try:
+                module.load_state_dict(self._found["module"])
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"{self._path}: expected the state of this model, got one of another: {reason}"
+                ) from None
             module.num_steps_done = self.first_step
             for name, callback in self._others.items():
                 callback.load_state_dict(self._found["callbacks"][name])
@@ -90,7 +103,12 @@ class Checkpointer(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Writes where it is due; never a state that holds a NaN."""
+        """Writes where it is due; never a state that holds a NaN.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk.
+            ValueError: If the numbers of a step were not finite.
+        """
         assert isinstance(pl_module, DepthTraining)
         if not pl_module.is_due(self._every_steps, batch_idx):
             return
@@ -104,15 +122,25 @@ class Checkpointer(Callback):
             "callbacks": {name: other.state_dict() for name, other in self._others.items()},
         }
         if trainer.is_global_zero:
+            self._write(state)
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        try:
             with written_whole(self._path) as written:
                 torch.save(state, written)
+        except (RuntimeError, OSError) as error:  # PyTorch's writer knows no OSError
+            reason = str(error).partition("\n")[0].partition(". ")[0]
+            raise OSError(
+                f"{self._path}: expected to write the state of a training, got {reason} (is the "
+                "disk full?); the state before it is kept"
+            ) from error
 
 
 def load_progress(path: Path) -> dict[str, Any]:
     """Returns the state of an interrupted training, or nothing where there is none.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, or no state of a training.
     """
     if not path.is_file():
         return {}
@@ -121,4 +149,6 @@ def load_progress(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path}: expected the state of a training, got {reason}") from None
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+        raise ValueError(f"{path}: expected the state of a training, got another kind of file")
     return state

@@ -46,7 +46,7 @@ variants:
   failing:
     train_student: {losses: {gradient_weight: 9.0}}
 """
-MODEL = "student-vit64x4-pseudo"
+MODEL, CONTROL = "student-vit64x4-pseudo", "student-vit64x4-synthetic"
 AGAINST_A = AblationParams(
     seeded=("train_student",), models=("m",), measures=("s/x",), against="a m"
 )
@@ -83,7 +83,8 @@ def test_runs_are_kept_by_dvc_compared_offline_and_params_are_put_back(repositor
     before = Path("params.yaml").read_bytes()
     file = Path("ablations/weight.yaml")
     first, rest = ABLATION.split("  two:")
-    file.write_text(first + rest[rest.index("  failing:") :])
+    text = first + rest[rest.index("  failing:") :]
+    file.write_text(text.replace("[student-*-pseudo]", "[student-*]"))
     with pytest.raises(SystemExit, match=r"^ablation: weight-failing-s0 has failed$"):
         main([str(file), "--seeds", "1"])
     assert Path("params.yaml").read_bytes() == before
@@ -91,7 +92,11 @@ def test_runs_are_kept_by_dvc_compared_offline_and_params_are_put_back(repositor
     assert "weight-failing-s0" not in experiments()
     shutil.rmtree("reports")
     found = measured(file, num_seeds=2)
+    assert list(found) == [
+        (variant, model) for variant in ("one", "failing") for model in (MODEL, CONTROL)
+    ]
     assert found["one", MODEL] == {0: {"set/delta1": 0.1, "set/rmse": 7.0}}
+    assert found["one", CONTROL] == found["one", MODEL]
     assert found["failing", MODEL] == {}
     capsys.readouterr()
     compare([str(file), "--seeds", "1", "--measure", "set/delta1"])

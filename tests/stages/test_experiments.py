@@ -57,8 +57,13 @@ def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant
     for encoder in matrix["encoders"]:
         made |= {f"student-{encoder}-{labels}" for labels in matrix["labels"]}
         made |= {f"metric-{encoder}-{domain}" for domain in matrix["domains"]}
+    made |= {f"student-{encoder}-both" for encoder in matrix["both"]}
     assert set(matrix["models"]) <= made
     assert "pseudo" in matrix["labels"] or not matrix["domains"]
+    for stage in ("train_teacher", "train_student", "finetune_metric"):
+        parallel = document[stage]["parallel"]
+        num_ranks = parallel["num_machines"] * parallel["num_devices"]
+        assert document[stage]["batch_size"] % num_ranks == 0
 
 
 @pytest.mark.parametrize(("path", "variant"), SHIPPED, ids=named)
@@ -106,6 +111,8 @@ def smallest(section: dict[str, Any]) -> dict[str, Any]:
         "device": "cpu",
         "num_threads": 1,
         "log_every_steps": 1,
+        "compile": False,
+        "parallel": {"launcher": "local", "num_machines": 1, "num_devices": 1, "strategy": "ddp"},
         "validation": section["validation"]
         | {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0},
         "running": {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
@@ -159,6 +166,10 @@ def distinct(documents, stage: str, choices: Callable[[dict[str, Any]], list[str
     return found.values()
 
 
+def labels_of(matrix: dict[str, Any]) -> list[str]:
+    return [*matrix["labels"], *(["both"] if matrix["both"] else [])]
+
+
 def test_every_shipped_teacher_starts(project):
     made, documents = project
     for where, _, section in distinct(documents, "train_teacher", lambda matrix: [""]):
@@ -173,8 +184,10 @@ def test_every_shipped_teacher_starts(project):
 
 def test_every_shipped_student_starts(project):
     made, documents = project
-    folders = {"pseudo": Path("pseudo"), "synthetic": Path()}
-    for where, labels, section in distinct(documents, "train_student", lambda it: it["labels"]):
+    folders = {"pseudo": Path("pseudo"), "synthetic": Path("synthetic"), "both": Path()}
+    folders["synthetic"].mkdir()
+    Path("manifest.parquet").rename("synthetic/manifest.parquet")
+    for where, labels, section in distinct(documents, "train_student", labels_of):
         losses = started(
             made,
             "train_student",

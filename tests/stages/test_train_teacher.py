@@ -113,6 +113,46 @@ def test_work_is_kept_apart_by_what_decides_the_weights(project):
     assert len(folders()) == 3
 
 
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"checkpoint_activations": True}, True),
+        ({"parallel": {"launcher": "slurm"}}, True),
+        ({"parallel": {"launcher": "torchrun", "num_machines": 2}}, False),
+        ({"parallel": {"num_devices": 2}}, False),
+        ({"compile": True}, False),
+        ({"optimiser": {"layer_decay": 0.9}}, False),
+        ({"validation": {"patience": 2}}, False),
+    ],
+)
+def test_what_decides_no_weight_keeps_the_work(project, monkeypatch, change, is_same):
+    marks = []
+
+    def work_folder(stage, mark):
+        marks.append(mark)
+        raise InterruptedError
+
+    monkeypatch.setattr("stages.training.work_folder", work_folder)
+    section = project.params["train_teacher"]
+    for given in ({}, change):
+        for name, value in given.items():
+            section[name] = {**section[name], **value} if isinstance(value, dict) else value
+        project.write_params()
+        with pytest.raises(InterruptedError):
+            main()
+    first, second = marks
+    assert (first == second) == is_same
+
+
+def test_other_ranks_end_with_the_training_and_write_nothing(project, monkeypatch):
+    monkeypatch.setattr("stages.training.is_first_rank", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert not MODEL.exists()
+    assert not REPORTS.exists()
+
+
 def test_a_finished_model_is_measured_and_not_trained(project, run):
     torch.manual_seed(5)
     given = DepthAnything(ModelConfig("vit128x6"))
