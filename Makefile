@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ui doctor gc bench-model bench-ingest bench-train soak clean lock
+.PHONY: help install repro test check deps experiment ui doctor gc bench-model bench-ingest soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,7 @@ bench-model: install  ## Latency of a model in every way to run it, against Tran
 bench-ingest: install  ## Rate and memory of ingest, against Pillow alone; BENCH="--help"
 	$(RUN) -m benchmarks.ingest $(BENCH)
 
+.PHONY: bench-train
 bench-train: install  ## Rate of a training and how long it waits for data, against a plain loop; BENCH="--help"
 	$(RUN) -m benchmarks.training $(BENCH)
 

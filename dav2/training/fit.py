@@ -31,7 +31,6 @@ from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
 from dav2.training.samples import Samples
 from dav2.training.validation import ValidationConfig, Validator, freeze
-from dav2.training.workers import told_in_one_line
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -111,7 +110,6 @@ def fit(
     Raises:
         ValueError: If this machine has no such device, a sample cannot be read, the progress found
             is damaged, or numbers are no longer finite; the last good progress is kept.
-        ChildProcessError: If a process that decodes samples was killed; likewise.
     """
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
@@ -182,8 +180,7 @@ def _run(
             limit_val_batches=0,
             default_root_dir=work,
         )
-        with told_in_one_line():
-            trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data)
 
 
 def _sigterm_as_before() -> Callback:
