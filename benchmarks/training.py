@@ -34,6 +34,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 WAYS = ("float32", "bfloat16", "float32+compile", "bfloat16+compile")
 _BATCH_ON_GPU = {"vits": 64, "vitb": 32, "vitl": 16, "vitg": 4}
 _NUM_LOADED, _NUM_DRAWN = 96, 12
+_LOOPS = ("loader", "step", "both", "plain")
+_TOLD = ("source", "crop", "max_scale", "batch_size", "workers", "threads", "steps", "warmup")
 _TABLE = (
     "| encoder | way | batch | loader/s | step/s | both/s | waits | both / step | TFLOP/s | "
     "of matrix rate | plain/s | ours / plain | peak GB | CPU ms loader, step |\n"
@@ -66,8 +68,7 @@ class Loaders:
         self._config = augmentation(options)
 
     def ours(self, num_batches: int) -> Any:
-        """Returns our batches; each call starts anew."""
-        in_memory = self._options.source == "tensors"
+        """Returns our batches, made by the workers if there are any; each call starts anew."""
         return TrainingData(
             self._samples,
             self._config,
@@ -76,7 +77,7 @@ class Loaders:
             num_batches=num_batches,
             first_batch=0,
             num_workers=self._options.workers,
-            memory_limit_bytes=2**62 if in_memory else 0,
+            memory_limit_bytes=0,
         ).train_dataloader()
 
     def plain(self, num_batches: int) -> Any:
@@ -129,49 +130,56 @@ def measure(options: argparse.Namespace, samples: Samples) -> dict[str, Any]:
         "aligned": options.align_features,
         "device": options.device,
     }
-    num_steps = options.warmup + options.steps
     ours = Ours(_model(encoder), steps=10**9, **given)
     if way.endswith("+compile"):
         ours.compile()
     batch = on_device(next(iter(loaders.ours(1))), options.device)
-    # Alone on the device, so that its memory is its own.
-    ours.run([batch] * 3, num_steps=3, num_warmup=1)
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    # Before there is another model, so that its memory is its own.
+    ours.run([batch] * 2, num_steps=2, num_warmup=1)
     memory = _peak_gb(options.device)
     plain = Plain(_model(encoder), **given)
     if way.endswith("+compile"):
         plain.compile()
-    plain.run(loaders.plain(3), num_warmup=1)
-    rounds: list[dict[str, Any]] = []
-    for _ in range(options.rounds):
-        took = {"num_steps": num_steps, "num_warmup": options.warmup}
-        step = ours.run([batch] * num_steps, **took)
-        both = ours.run(loaders.ours(num_steps), **took)
-        theirs = plain.run(loaders.plain(num_steps), num_warmup=options.warmup)
-        rates = {"loader": loaders.alone()}
-        for name, timed in {"step": step, "both": both, "plain": theirs}.items():
-            rates[name] = options.steps * batch_size / timed.seconds
-        step_cpu_s = step.cpu_seconds / (options.steps * batch_size)
-        rounds.append({**rates, "waits": both.waited_s / both.seconds, "step_cpu_s": step_cpu_s})
-    best = {name: max(turn[name] for turn in rounds) for name in rates}
-    done = sum(flops.values()) * best["step"]
+    plain.run(loaders.plain(2), num_warmup=1)
+    rounds = [_turn(options, loaders, ours, plain, batch) for _ in range(options.rounds)]
+    best = {name: max(turn[name] for turn in rounds) for name in _LOOPS}
     return {
         "machine": machine(options.device),
+        **{name: getattr(options, name) for name in _TOLD},
         "encoder": encoder,
         "way": way,
-        "source": options.source,
-        "crop_px": options.crop,
-        "batch_size": batch_size,
-        "workers": options.workers,
-        "threads": options.threads,
         "samples_per_second": best,
         "waits": max(rounds, key=lambda turn: turn["both"])["waits"],
         "flops_per_sample": flops,
-        "flops_per_second": done,
+        "flops_per_second": sum(flops.values()) * best["step"],
         "matrix_flops_per_second": peak,
         "memory_gb": memory,
         "loader_cpu_s": cpu_seconds,
         "step_cpu_s": min(turn["step_cpu_s"] for turn in rounds),
         "rounds": rounds,
+    }
+
+
+def _turn(
+    options: argparse.Namespace, loaders: Loaders, ours: Ours, plain: Plain, batch: Any
+) -> dict[str, float]:
+    """Returns samples a second of each loop, once."""
+    first, batch_size = options.warmup, options.batch_size
+    num_steps = first + options.steps
+    step = ours.run([batch] * num_steps, num_steps=num_steps, num_warmup=first)
+    # What workers had ready before the clock started would hide that they are slow.
+    first += 2 * options.workers
+    num_steps = first + options.steps
+    both = ours.run(loaders.ours(num_steps), num_steps=num_steps, num_warmup=first)
+    theirs = plain.run(loaders.plain(num_steps), num_warmup=first)
+    seconds = (step.seconds, both.seconds, theirs.seconds)
+    rates = [options.steps * batch_size / taken for taken in seconds]
+    return {
+        **dict(zip(_LOOPS, [loaders.alone(), *rates], strict=True)),
+        "waits": both.waited_s / both.seconds,
+        "step_cpu_s": step.cpu_seconds / (options.steps * batch_size),
     }
 
 
@@ -213,7 +221,10 @@ def main(arguments: Sequence[str]) -> None:
     """Prints a table, and writes it and a JSON file for each row to a folder."""
     options = _parser().parse_args(arguments)
     options.device = chosen_device(options.device, where="--device")
+    torch.set_num_threads(options.threads)
     options.crop = tuple(options.crop)
+    if options.workers is None:
+        options.workers = 1 if options.device == "cpu" else max(1, (os.cpu_count() or 1) - 1)
     short = min(options.crop)
     size = (short, round(short * 4 / 3))
     with tempfile.TemporaryDirectory() as temporary:
@@ -222,7 +233,9 @@ def main(arguments: Sequence[str]) -> None:
         if options.source == "shards" and options.shards is None:
             options.shards = Path(temporary) / "shards"
             write_shards(options.shards, options.samples, size)
-        lines = [f"{machine(options.device)}, {options.source}, crop {options.crop}", "", _TABLE]
+        what = f"{options.source}, views of {options.crop[0]} x {options.crop[1]}"
+        title = f"{machine(options.device)}; {what}, {options.workers} workers"
+        lines = [title, "", _TABLE]
         print("\n".join(lines), flush=True)
         cells = [(encoder, way) for encoder in options.encoders for way in options.ways]
         for encoder, way in cells:
@@ -276,9 +289,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=Path, help="pseudo-labels to read in place of made ones")
     parser.add_argument("--samples", type=int, default=128, help="to make")
     parser.add_argument("--steps", type=int, default=10, help="of a turn, timed")
-    parser.add_argument("--warmup", type=int, default=3, help="steps of a turn before the clock")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before that, at least 1")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
-    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--workers", type=int, help="that decode; default: 1, with a GPU all cores")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the step")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--out", type=Path, help="folder for the table and the JSON files")

@@ -186,10 +186,7 @@ class Ours:
                 limit_val_batches=0,
             )
             trainer.fit(self._module, train_dataloaders=watch)
-        # Lightning leaves it on the CPU.
-        result = watch.result()
-        self._module.to(self._device)
-        return result
+        return watch.result()
 
 
 class PlainBatch(NamedTuple):

@@ -184,6 +184,19 @@ class TrainingData(LightningDataModule):
             persistent_workers=num_workers > 0,
         )
 
+    def on_exception(self, exception: BaseException) -> None:
+        """Says in one line that a process was killed, which PyTorch calls an error of the program.
+
+        Raises:
+            ChildProcessError: If so, mostly for want of memory.
+        """
+        text = str(exception).strip(" .")
+        if isinstance(exception, RuntimeError) and text.startswith("DataLoader worker (pid"):
+            raise ChildProcessError(
+                f"training data: expected its processes to live, got {text}: "
+                "fewer of them (running.num_workers) need less memory"
+            ) from None
+
     def _fits(self) -> bool:
         num_samples = len(self._samples.sample_ids)
         return self._samples.read(0).num_bytes() * num_samples <= self._memory_limit_bytes

@@ -41,7 +41,6 @@ from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
 from dav2.training.samples import Samples
 from dav2.training.validation import ValidationConfig, Validator, freeze
-from dav2.training.workers import told_in_one_line
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -226,8 +225,7 @@ def _run(
             limit_val_batches=0,
             default_root_dir=work,
         )
-        with told_in_one_line():
-            trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data)
 
 
 def _as_before(num_threads: int) -> Callback:

@@ -63,17 +63,21 @@ def test_warm_up_counts_neither_as_time_nor_as_waiting(monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["shards", "tensors"])
-def test_prints_a_row_of_finite_numbers_and_writes_them(source, tmp_path, capsys):
+def test_prints_a_row_of_what_it_measured_and_writes_it(source, tmp_path, capsys, monkeypatch):
+    counted = {"forward": 10, "backward": 20}
+    monkeypatch.setattr("benchmarks.training.step_flops", lambda *_, **__: counted)
+    monkeypatch.setattr("benchmarks.training.matrix_rate", lambda *_: 1000.0)
     main([*SMALL, "--source", source, "--out", str(tmp_path)])
     found = json.loads((tmp_path / f"vit64x4-bfloat16-{source}.json").read_text())
     assert set(found["samples_per_second"]) == {"loader", "step", "both", "plain"}
     assert all(rate > 0 for rate in found["samples_per_second"].values())
     assert 0 < found["waits"] < 1  # without processes it waits for every batch
-    assert found["flops_per_second"] > 0
+    assert found["flops_per_second"] == 30 * found["samples_per_second"]["step"]
     shown = capsys.readouterr().out
     assert shown == (tmp_path / f"{source}.md").read_text()
     header, _, line = shown.splitlines()[2:]
     assert line.startswith("| vit64x4 | bfloat16 | 2 |")
+    assert f"| {found['flops_per_second'] / 1000:.0%} |" in line
     assert line.count("|") == header.count("|")
 
 
