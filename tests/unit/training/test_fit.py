@@ -8,6 +8,8 @@ import torch
 
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.fit import fit
+from dav2.training.mixture import MixedSamples, Part
+from dav2.training.module import LossConfig
 from dav2.training.resume import PROGRESS, load_progress
 from dav2.training.samples import TrainingSample
 
@@ -87,6 +89,22 @@ def test_a_longer_training_learns(train):
 
 def test_the_same_training_twice_gives_the_same_weights(train):
     assert_equal(train("one"), train("other"))
+
+
+def test_a_mixture_with_cutmix_goes_on_as_if_it_had_not_been_stopped(train, discs, augment):
+    changes = {
+        "num_steps": 4,
+        "log_every_steps": 1,
+        "samples": MixedSamples([discs(5), discs(3, first=50, pseudo=False)]),
+        "mixture": (Part(5, 2), Part(3, 1)),
+        "batch_size": 4,
+        "augment": augment(cutmix_probability=0.8, perturb="pseudo"),
+        "losses": LossConfig("inverse_depth", trim_fraction=0.1, alignment="least_squares"),
+    }
+    whole = train("whole", **changes)
+    with pytest.raises(InterruptedTrainingError):
+        train("parts", listener=interrupt_at(3), **changes)
+    assert_equal(train("parts", **changes), whole)
 
 
 @pytest.mark.parametrize("step", [3, 5])
