@@ -1,33 +1,41 @@
-"""A compiled training on a CPU: the same losses within rounding. A minute, most of it compiling."""
+"""A compiled training on a CPU follows the plain one. Minutes, nearly all of it compiling."""
 
-from dataclasses import replace
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from dav2.models.depth_anything import DepthAnything, ModelConfig
-from dav2.training.fit import fit
-from tests.unit.training import conftest
-
 pytestmark = pytest.mark.soak
 
-discs, augment, fit_config = conftest.discs, conftest.augment, conftest.fit_config
+PROJECT = Path(__file__).parents[2]
+
+
+def train(folder, **changes):
+    """Runs in a process of its own, where no types are checked: those would be compiled too."""
+    folder.mkdir()
+    # Adam takes a full step for a gradient that is all rounding: of small steps, rounding stays.
+    slow = {"num_steps": 4, "encoder_lr": 1e-5, "decoder_lr": 2e-5}
+    given = {"optimiser": slow, "log_every_steps": 1, "memory_limit_bytes": 1, **changes}
+    subprocess.run(
+        [sys.executable, "-m", "tests.fixtures.ranks", str(folder), json.dumps(given)],
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=280,
+    )
+    curves = json.loads((folder / "rank0.json").read_text())["curves"]
+    return [row["loss"] for row in curves], torch.load(folder / "rank0.pt").keys()
 
 
 @pytest.mark.parametrize("checkpoint_activations", [False, True])
-def test_a_compiled_training_follows_the_plain_one(
-    discs, fit_config, tmp_path, checkpoint_activations
-):
-    def train(name, **changes):
-        torch.manual_seed(0)
-        config = replace(fit_config(num_steps=4, log_every_steps=1), **changes)
-        model = DepthAnything(ModelConfig("vit64x4"))
-        return fit(model, discs(7), discs(3, first=100), config=config, work=tmp_path / name)
-
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "compiled").mkdir()
-    plain = train("plain")
-    compiled = train("compiled", compile_blocks=True, checkpoint_activations=checkpoint_activations)
-    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
-    for row, expected in zip(compiled.curves, plain.curves, strict=True):
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+def test_a_compiled_training_follows_the_plain_one(tmp_path, checkpoint_activations):
+    plain, names = train(tmp_path / "plain")
+    compiled, own = train(
+        tmp_path / "compiled", compile_blocks=True, checkpoint_activations=checkpoint_activations
+    )
+    assert own == names
+    assert compiled == pytest.approx(plain, rel=1e-4)

@@ -19,8 +19,7 @@ pytestmark = pytest.mark.soak
 
 PROJECT = Path(__file__).parents[2]
 RANKS = "tests.fixtures.ranks"
-LONG = {"batch_size": 4, "num_steps": 12, "log_every_steps": 1, "memory_limit_bytes": 1}
-LONG |= {"checkpoint_every_steps": 1}
+LONG = {"batch_size": 4, "log_every_steps": 1, "memory_limit_bytes": 1, "checkpoint_every_steps": 1}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
 
 
@@ -59,13 +58,15 @@ def is_alive(session):
 
 
 def test_ranks_agree_with_one_process_and_with_torchrun(tmp_path):
+    # Adam takes a full step for a gradient that is all rounding: of small steps, rounding stays.
+    slow = {"optimiser": {"num_steps": 12, "encoder_lr": 1e-5, "decoder_lr": 2e-5}}
     for name, given in {
         "one": {"num_devices": 1},
         "two": {},
         "four": {"num_devices": 4},
         "torchrun": {"launcher": "torchrun"},
     }.items():
-        finish(start(tmp_path / name, {}, **given))
+        finish(start(tmp_path / name, slow, **given))
     weights, expected = results(tmp_path / "one")
     torch.manual_seed(0)
     begin = DepthAnything(ModelConfig("vit64x4")).state_dict()
@@ -73,7 +74,7 @@ def test_ranks_agree_with_one_process_and_with_torchrun(tmp_path):
     for name, num_ranks in (("two", 2), ("four", 4)):
         found = [results(tmp_path / name, rank) for rank in range(num_ranks)]
         for row, other in zip(found[0][1]["curves"], expected["curves"], strict=True):
-            assert row["loss"] == pytest.approx(other["loss"], rel=5e-3)
+            assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
         share = 4 // num_ranks
         reads = [
             index
@@ -91,7 +92,7 @@ def test_ranks_agree_with_one_process_and_with_torchrun(tmp_path):
 
 
 def test_ranks_killed_together_go_on_as_if_they_had_not(tmp_path):
-    changes = {"num_steps": 60, "log_every_steps": 7, "checkpoint_every_steps": 5}
+    changes = {"optimiser": {"num_steps": 60}, "log_every_steps": 7, "checkpoint_every_steps": 5}
     finish(start(tmp_path / "whole", changes))
     process = start(tmp_path / "killed", changes)
     while not (tmp_path / "killed" / "progress.pt").exists() and process.poll() is None:
@@ -112,7 +113,9 @@ def test_ranks_killed_together_go_on_as_if_they_had_not(tmp_path):
 @pytest.mark.parametrize("launcher", ["local", "torchrun"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_fails_ends_all_and_keeps_the_last_state(tmp_path, rank, launcher):
-    process = start(tmp_path, {"num_steps": 4000, "fails": [rank, 21]}, launcher=launcher)
+    process = start(
+        tmp_path, {"optimiser": {"num_steps": 4000}, "fails": [rank, 21]}, launcher=launcher
+    )
     begin = time.monotonic()
     _, shown = process.communicate(timeout=100)
     assert process.returncode not in (0, None)
@@ -126,7 +129,7 @@ def test_a_rank_that_fails_ends_all_and_keeps_the_last_state(tmp_path, rank, lau
 
 
 def test_no_rank_outlives_a_killed_first_one(tmp_path):
-    process = start(tmp_path, {"num_steps": 100_000})
+    process = start(tmp_path, {"optimiser": {"num_steps": 100_000}})
     while not (tmp_path / "progress.pt").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

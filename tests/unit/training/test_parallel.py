@@ -28,7 +28,12 @@ SLURM = {
     "SLURM_PROCID": "3",
     "SLURM_LOCALID": "1",
 }
-CHANGES = {"batch_size": 4, "num_steps": 3, "log_every_steps": 1, "memory_limit_bytes": 1}
+CHANGES = {
+    "batch_size": 4,
+    "log_every_steps": 1,
+    "memory_limit_bytes": 1,
+    "optimiser": {"num_steps": 3},
+}
 
 
 @pytest.fixture(autouse=True)
