@@ -20,6 +20,7 @@ from pydantic import Field
 from dav2.data.files import written_whole
 from stages.experiment import resolve, write
 from stages.params import PARAMS_FILE, Params, read_document, validate
+from stages.sections import document_problems
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -122,6 +123,10 @@ def main(arguments: list[str]) -> None:
         runs = list(planned(options.file, num_seeds=options.seeds, base=options.base))
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    if problems := [
+        line for run in runs for line in document_problems(run.document, where=run.name)
+    ]:
+        raise SystemExit("\n".join(problems))  # before the first of many hours, not in between
     before = PARAMS_FILE.read_bytes()
     failed = []
     try:

@@ -127,13 +127,9 @@ def _row(
     if base == row or not values[base]:
         return [*cells, "-", "-"]
     difference = mean - statistics.fmean(values[base].values())
-    # A spread that nobody knows is larger than any difference.
-    known = (
-        abs(difference) > max(spread, _spread(values[base], use_range))
-        if (len(own) > 1 and len(values[base]) > 1)
-        else None
-    )
-    return [*cells, f"{difference:+.4g}", {True: "yes", False: "no", None: "unknown"}[known]]
+    spreads = (spread, _spread(values[base], use_range))
+    beyond = "yes" if abs(difference) > max(spreads) else "no"
+    return [*cells, f"{difference:+.4g}", "unknown" if math.isnan(sum(spreads)) else beyond]
 
 
 def _base_of(row: Row, values: Mapping[Row, Mapping[int, float]], against: str) -> Row:

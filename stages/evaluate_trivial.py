@@ -92,7 +92,7 @@ def _evaluate(
 def _training_rows(labelled_path: Path, most: int) -> pd.DataFrame:
     """Returns training rows, evenly spread where there are more than enough."""
     labelled = read_manifest(labelled_path)
-    training = labelled[labelled["split"] == "train"]
+    training = labelled[labelled["split"] != "val"]  # as training does
     if not len(training):
         raise ValueError(f"{labelled_path}: expected training samples, got none")
     spread = np.linspace(0, len(training) - 1, min(most, len(training)))

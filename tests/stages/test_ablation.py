@@ -139,6 +139,11 @@ def test_a_dry_run_only_lists(project, caplog):
             "weight.yaml: one: expected models like pupil-*, got teacher",
         ),
         ("seeded: [train_student]", "seeded: [render]", "ablation.seeded.0: Input should be"),
+        (
+            "gradient_weight: 9.0",
+            "gradient_wait: 9",
+            "failing-s0: train_student.losses.gradient_wait",
+        ),
         ("variants:", "others:", "weight.yaml: expected an ablation, with variants, got a file"),
     ],
 )
