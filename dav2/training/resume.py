@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dav2.data.files import written_whole
 from dav2.training.data import Batch
-from dav2.training.module import DepthTraining
 from dav2.training.parallel import of_all_ranks
 from dav2.training.recording import Recorder
+from dav2.training.steps import Training
 
 PROGRESS = "progress.pt"
 """Name of the file in the folder of a training's unfinished work."""
@@ -55,7 +55,7 @@ class Checkpointer(Callback):
         """Steps that were done when the training was last interrupted."""
         return int(self._found["step"]) if self._found else 0
 
-    def restore(self, module: DepthTraining) -> None:
+    def restore(self, module: Training[Any]) -> None:
         """Gives weights and the other callbacks their state back, before the trainer starts."""
         if self._found:
             module.load_state_dict(self._found["module"])
@@ -91,7 +91,7 @@ class Checkpointer(Callback):
         batch_idx: int,
     ) -> None:
         """Writes where it is due; never a state that holds a NaN."""
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         if not pl_module.is_due(self._every_steps, batch_idx):
             return
         for callback in self._others.values():
