@@ -28,10 +28,11 @@ from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import EncoderName
 from dav2.training.augment import AugmentConfig, distort, draw_colours, random_view
-from dav2.training.fit import Precision
-from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.module import DepthTraining, LossConfig
 from dav2.training.recording import Recorder
+from dav2.training.run import Precision
 from dav2.training.samples import Samples
+from dav2.training.steps import OptimiserConfig
 
 _ENCODER_LR, _DECODER_LR, _CLIP_NORM, _AVERAGE_DECAY = 5e-6, 5e-5, 1.0, 0.999
 _GRADIENT_WEIGHT, _TRIM_FRACTION = 2.0, 0.1
@@ -123,7 +124,7 @@ class _Counter(Callback):
 
 
 class Ours:
-    """Our training step, under Lightning as `dav2.training.fit` sets it up."""
+    """Our training step, under Lightning as `dav2.training.run` sets it up."""
 
     def __init__(
         self, model: DepthAnything, *, precision: Precision, aligned: bool, device: str, steps: int

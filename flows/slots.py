@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from flows.graph import Stage
 
 GPU_STAGES = (
+    "warm_encoder",
     "train_teacher",
     "pseudo_label",
     "train_student",
     "train_student_both",
+    "train_student_warm",
     "finetune_metric",
     "evaluate",
 )

@@ -31,7 +31,7 @@ class AblationParams(Params):
     """What an ablation varies beside its variants, and what it looks at."""
 
     seeded: Annotated[
-        tuple[Literal["train_teacher", "train_student", "finetune_metric"], ...],
+        tuple[Literal["warm_encoder", "train_teacher", "train_student", "finetune_metric"], ...],
         Field(min_length=1),
     ]
     """Sections whose seed changes from run to run; others are trained once for all."""

@@ -14,6 +14,9 @@ class MatrixParams(Params):
     labels: tuple[Literal["pseudo", "synthetic"], ...]
     both: tuple[str, ...]
     """Encoders of students that learn from pseudo-labels and synthetic images together."""
+    warm: tuple[str, ...]
+    """Encoders that are warmed up on the unlabelled images, and of students of pseudo-labels that
+    start from them."""
     domains: tuple[Literal["indoor", "outdoor"], ...]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of what is evaluated: files of `models/` without suffix."""

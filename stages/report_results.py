@@ -126,7 +126,11 @@ def _label(name: str, matrix: MatrixParams) -> str:
     size = f" {encoder}" if len(matrix.encoders) > 1 else ""
     match kind:
         case "student":
-            labels = {"pseudo": "pseudo-labels", "both": "pseudo-labels and synthetic"}
+            labels = {
+                "pseudo": "pseudo-labels",
+                "both": "pseudo-labels and synthetic",
+                "warm": "pseudo-labels, warmed encoder",
+            }
             return f"student{size}, {labels.get(what, what)}"
         case "metric":
             return f"metric{size}, {what}"
@@ -137,7 +141,7 @@ def _label(name: str, matrix: MatrixParams) -> str:
 def _tone(name: str) -> str:
     if name.startswith("trivial-"):
         return "trivial"
-    if name.endswith("-pseudo"):
+    if name.endswith(("-pseudo", "-warm")):
         return "pseudo"
     if name.endswith("-synthetic"):
         return "synthetic"

@@ -89,6 +89,7 @@ def section_models() -> dict[str, type[Params]]:
     from stages.report import ReportParams
     from stages.train_student import TrainStudentParams
     from stages.train_teacher import TrainTeacherParams
+    from stages.warm_encoder import WarmEncoderParams
 
     return {
         "render.studio": StudioParams,
@@ -98,6 +99,7 @@ def section_models() -> dict[str, type[Params]]:
         "ingest": IngestParams,
         "matrix": MatrixParams,
         "gate_data": GateDataParams,
+        "warm_encoder": WarmEncoderParams,
         "train_teacher": TrainTeacherParams,
         "gate_teacher": GateTeacherParams,
         "pseudo_label": PseudoLabelParams,

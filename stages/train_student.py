@@ -82,7 +82,14 @@ class TrainStudentParams(TrainingParams):
     """Which samples feature alignment sees; in V1 it helped with pseudo-labels alone."""
 
 
-def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Path) -> None:
+def main(
+    encoder: str,
+    labels: str,
+    folder: Path,
+    checkpoint: Path,
+    reports: Path,
+    warmed: Path | None = None,
+) -> None:
     """Makes a student.
 
     Students of one encoder share initial weights, steps, batches, views and their order; only what
@@ -95,6 +102,8 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
             the folder that holds one of each, by their names.
         checkpoint: safetensors file to write.
         reports: Folder to write: `curves.csv` and `validation.json`.
+        warmed: Encoder of `warm_encoder` to start from and to align features with, whatever
+            `encoder_weights` says.
 
     Raises:
         ValueError: If arguments, parameters or samples do not fit, numbers go wrong while training,
@@ -107,14 +116,15 @@ def main(encoder: str, labels: str, folder: Path, checkpoint: Path, reports: Pat
     from stages.tracking import tracked
 
     both = ("pseudo", "synthetic")
-    inputs = {part: folder / part for part in both} if labels == "both" else {labels: folder}
-    weights = given_checkpoint(
+    folders = {part: folder / part for part in both} if labels == "both" else {labels: folder}
+    inputs = folders if warmed is None else {**folders, "warmed": warmed}
+    weights = warmed or given_checkpoint(
         (params.encoder_weights or {}).get(name),
         where=f"train_student.encoder_weights.{name}",
         output=checkpoint,
     )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        loaded = [_data(part, path, params) for part, path in inputs.items()]
+        loaded = [_data(part, path, params) for part, path in folders.items()]
         data = loaded[0] if len(loaded) == 1 else _together(loaded)
         model, given = initial_model(name, params.seed, weights)
         if weights is None:

@@ -1,7 +1,5 @@
-"""What the three training stages share: samples, initial models, fingerprints and outputs."""
+"""What the training stages share: samples, initial models, fingerprints and outputs."""
 
-import csv
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -9,10 +7,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dav2.data.files import sha256_of, write_json, written_whole
 from dav2.models.encoder import EncoderName
-from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
-from stages.ranks import end_with_first_rank, is_first_rank
+from stages.fingerprint import code_fingerprint, fingerprint
 from stages.sources import locations
 from stages.training_params import TrainingParams
+from stages.training_work import leave_to_first_rank, plain, prepare_work, write_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,21 +221,12 @@ def train(
         ValueError: As `dav2.training.fit.fit`, or the model orders fewer pairs of the validation
             than the floor asks for; what was trained stays, for a lower floor.
     """
-    from dav2.models.device import chosen_device
     from dav2.training.fit import fit
 
     samples, held_out, mark = data
-    chosen = params.model_dump(mode="json", exclude={"running", "device", "checkpoint_activations"})
-    del chosen["validation"]["min_pair_accuracy"]  # judges the weights, decides none
-    # The number of devices decides rounding; where they stand and who starts them, nothing.
-    chosen["parallel"] = [config.parallel.strategy, config.parallel.num_ranks]
-    device = chosen_device(params.device, where=f"{stage}.device")
-    versions = library_versions("torch", "timm", "pillow")
-    code = code_fingerprint(DECIDING_MODULES)
-    mark = fingerprint(stage, chosen, mark, dict(given), device, versions, code)
-    work = work_folder(stage, mark)
-    if config.parallel.launcher == "local" and config.parallel.num_ranks > 1:
-        end_with_first_rank()
+    work, mark = prepare_work(
+        stage, params, mark, given=given, code=code_fingerprint(DECIDING_MODULES)
+    )
     fitted = fit(
         model,
         samples,
@@ -247,8 +236,7 @@ def train(
         listener=listener,
         frozen_encoder=frozen_encoder,
     )
-    if not is_first_rank():
-        sys.exit(0)
+    leave_to_first_rank()
     check_floor(fitted.validation, params.validation.min_pair_accuracy, where=config.name)
     return fitted, mark
 
@@ -282,25 +270,14 @@ def publish(
     """
     from dav2.models.checkpoints import save
 
-    final = _plain(fitted.validation)
+    final = plain(fitted.validation)
     with written_whole(reports) as folder:
         folder.mkdir()
-        with (folder / "curves.csv").open("w", newline="", encoding="utf-8") as stream:
-            names = list(fitted.curves[0]) if fitted.curves else ["step"]
-            writer = csv.DictWriter(stream, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_plain(row) for row in fitted.curves)
-        history = [_plain(entry) for entry in fitted.history]
+        write_curves(fitted.curves, folder / "curves.csv")
+        history = [plain(entry) for entry in fitted.history]
         content = {"final": final, "history": history, "num_samples": len(held_out.sample_ids)}
         write_json(content, folder / "validation.json")
     save(fitted.model, checkpoint, {**metadata, "validation": final})
-
-
-def _plain(row: Mapping[str, float]) -> dict[str, float | int]:
-    """Returns numbers of six digits; steps are whole."""
-    return {
-        name: int(value) if name == "step" else float(f"{value:.6g}") for name, value in row.items()
-    }
 
 
 def _split(

@@ -1,6 +1,6 @@
-"""Parameters that the three training stages share, and what they mean to `dav2.training`."""
+"""Parameters that the training stages share, and what they mean to `dav2.training`."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -96,7 +96,7 @@ class RunningParams(Params):
     """An interrupted training goes on from the last of these."""
 
 
-class TrainingParams(Params):
+class RunParams(Params):
     """What every training states."""
 
     seed: NonNegativeInt
@@ -124,9 +124,14 @@ class TrainingParams(Params):
     """Steps of one row of the curves."""
     parallel: ParallelParams
     optimiser: OptimiserParams
+    running: RunningParams
+
+
+class TrainingParams(RunParams):
+    """What every training on depth states."""
+
     augment: AugmentParams
     validation: ValidationParams
-    running: RunningParams
 
 
 LabelNoise = dict[str, Annotated[float, Field(ge=0, le=2)]]
@@ -166,16 +171,12 @@ def fit_config(
     """
     from dav2.training.augment import AugmentConfig
     from dav2.training.fit import FitConfig
-    from dav2.training.module import OptimiserConfig
-    from dav2.training.parallel import ParallelConfig
     from dav2.training.validation import ValidationConfig
 
-    parallel = ParallelConfig(**params.parallel.model_dump())
+    options = run_options(params, name=name)
     return FitConfig(
-        name=name,
-        seed=params.seed,
+        **options,
         losses=losses,
-        optimiser=OptimiserConfig(num_steps=params.num_steps, **params.optimiser.model_dump()),
         augment=AugmentConfig(
             short_side_px=params.short_side_px,
             crops_px=params.crops_px,
@@ -185,22 +186,39 @@ def fit_config(
         validation=ValidationConfig(
             every_steps=params.validation.every_steps,
             short_side_px=params.short_side_px,
-            batch_size=max(1, params.batch_size // parallel.num_ranks),
+            batch_size=max(1, params.batch_size // options["parallel"].num_ranks),
             keep_best=params.validation.keep_best,
             max_depth_m=max_depth_m,
             patience=params.validation.patience,
         ),
-        batch_size=params.batch_size,
-        accumulate=params.accumulate,
-        precision=params.precision,
-        device=params.device,
-        num_threads=params.num_threads,
-        num_workers=params.running.num_workers,
-        memory_limit_bytes=params.running.memory_limit_mb * 1_000_000,
-        log_every_steps=params.log_every_steps,
-        checkpoint_every_steps=params.running.checkpoint_every_steps,
         mixture=mixture,
-        compile_blocks=params.compile,
-        checkpoint_activations=params.checkpoint_activations,
-        parallel=parallel,
     )
+
+
+def run_options(params: RunParams, *, name: str) -> dict[str, Any]:
+    """Returns the fields of `dav2.training.run.RunConfig` that mean the same in every training.
+
+    Args:
+        params: Parameters of the stage.
+        name: Shown while it trains.
+    """
+    from dav2.training.parallel import ParallelConfig
+    from dav2.training.steps import OptimiserConfig
+
+    return {
+        "name": name,
+        "seed": params.seed,
+        "optimiser": OptimiserConfig(num_steps=params.num_steps, **params.optimiser.model_dump()),
+        "batch_size": params.batch_size,
+        "accumulate": params.accumulate,
+        "precision": params.precision,
+        "device": params.device,
+        "num_threads": params.num_threads,
+        "num_workers": params.running.num_workers,
+        "memory_limit_bytes": params.running.memory_limit_mb * 1_000_000,
+        "log_every_steps": params.log_every_steps,
+        "checkpoint_every_steps": params.running.checkpoint_every_steps,
+        "compile_blocks": params.compile,
+        "checkpoint_activations": params.checkpoint_activations,
+        "parallel": ParallelConfig(**params.parallel.model_dump()),
+    }

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from dav2.data.files import written_whole
 from dav2.models.depth_anything import DepthAnything, ModelConfig
-from dav2.models.encoder import EncoderName, Version
+from dav2.models.encoder import Encoder, EncoderName, Version
 from dav2.models.interchange import ForeignWeights, check_fit, is_pickle, read_foreign
 from dav2.models.layouts import HEAD
 
 _KEY = "dav2"
+_NO_HEAD = "none"
 
 
 def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -38,25 +39,46 @@ def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
     Raises:
         ValueError: `metadata` is not JSON-able, or holds NaN.
     """
+    head = "relative" if model.config.max_depth_m is None else "metric"
     described = {
-        "model": {
-            "encoder": model.config.encoder,
-            "head": "relative" if model.config.max_depth_m is None else "metric",
-            "max_depth_m": model.config.max_depth_m,
-            "version": model.config.version,
-        },
-        "metadata": dict(metadata),
+        "encoder": model.config.encoder,
+        "head": head,
+        "max_depth_m": model.config.max_depth_m,
+        "version": model.config.version,
     }
+    _write(model.state_dict(), path, {"model": described, "metadata": dict(metadata)})
+
+
+def save_encoder(
+    encoder: Encoder, path: Path, *, name: EncoderName, metadata: Mapping[str, Any]
+) -> None:
+    """Writes an encoder alone, for `load_encoder_weights`; else as `save`.
+
+    Args:
+        encoder: The encoder.
+        path: File to write. An existing one is replaced.
+        name: Its size, recorded beside the weights.
+        metadata: As `save`.
+
+    Raises:
+        ValueError: As `save`.
+    """
+    described = {"encoder": name, "head": _NO_HEAD, "max_depth_m": None, "version": 2}
+    weights = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    _write(weights, path, {"model": described, "metadata": dict(metadata)})
+
+
+def _write(weights: Mapping[str, Tensor], path: Path, described: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(described, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected JSON-able metadata, got {error}") from None
-    weights = {
+    kept = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in weights.items()
     }
     with written_whole(path) as written:
-        save_file(weights, written, metadata={_KEY: text})
+        save_file(kept, written, metadata={_KEY: text})
 
 
 def load(
@@ -83,7 +105,7 @@ def load(
         foreign = read_foreign(path, max_depth_m=max_depth_m, version=version)
         _check_head(path, foreign)
         return _filled(_unfilled(foreign.config), foreign.weights), {}
-    config, metadata = _describe(path)
+    config, metadata = _describe(path, with_head=True)
     model = _unfilled(config)
     _check_own_fit(path, model.state_dict())
     # Copies, because tensors that share memory with the file would change or vanish with it.
@@ -99,8 +121,8 @@ def load_encoder_weights(model: DepthAnything, path: Path, *, with_head: bool = 
 
     Args:
         model: Changed in place.
-        path: As `load` reads them, or an encoder alone, of DINOv2 or timm; of the same encoder,
-            relative or metric.
+        path: As `load` reads them, or an encoder alone, of `save_encoder`, DINOv2 or timm; of the
+            same encoder, relative or metric.
         with_head: Takes the head's weights too.
 
     Raises:
@@ -113,7 +135,7 @@ def load_encoder_weights(model: DepthAnything, path: Path, *, with_head: bool = 
         if with_head or not name.startswith(HEAD)
     }
     if _is_own(path):
-        _describe(path)
+        _describe(path, with_head=with_head)
         _check_own_fit(path, wanted, ignored=None if with_head else HEAD)
         weights = _tensors(path)
     else:
@@ -164,8 +186,8 @@ def _is_own(path: Path) -> bool:
         raise ValueError(f"{path}: expected a whole safetensors file, got {error}") from None
 
 
-def _describe(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
-    """Returns architecture and metadata from the header."""
+def _describe(path: Path, *, with_head: bool) -> tuple[ModelConfig, dict[str, Any]]:
+    """Returns architecture and metadata from the header; refuses what lacks a head it must have."""
     with safe_open(path, framework="pt") as file:
         text = file.metadata()[_KEY]
     try:
@@ -174,17 +196,21 @@ def _describe(path: Path) -> tuple[ModelConfig, dict[str, Any]]:
         encoder, head, max_depth_m = (fields[name] for name in ("encoder", "head", "max_depth_m"))
         if encoder not in get_args(EncoderName):
             raise ValueError(f"encoder {encoder!r}")
-        if head != ("relative" if max_depth_m is None else "metric"):
+        allowed = ("relative", _NO_HEAD) if max_depth_m is None else ("metric",)
+        if head not in allowed:
             raise ValueError(f"head {head!r} with max_depth_m {max_depth_m!r}")
         version = fields.get("version", 2)
         if version not in get_args(Version):
             raise ValueError(f"version {version!r}")
         max_depth_m = None if max_depth_m is None else float(max_depth_m)
-        return ModelConfig(encoder, max_depth_m, version), metadata
+        config = ModelConfig(encoder, max_depth_m, version)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: expected metadata of a dav2 model, got {type(error).__name__}: {error}"
         ) from None
+    if with_head and head == _NO_HEAD:
+        raise ValueError(f"{path}: expected a whole model, got an encoder alone")
+    return config, metadata
 
 
 def _check_own_fit(path: Path, wanted: Mapping[str, Tensor], *, ignored: str | None = None) -> None:

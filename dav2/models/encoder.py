@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from timm.layers import Mlp, SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -120,8 +120,8 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
 
     Weights are random: nothing is ever downloaded. Parameters carry timm's names, which are
     DINOv2's but for the giant model's `mlp.fc1` and `mlp.fc2` (DINOv2: `mlp.w12` and `mlp.w3`,
-    same shapes, same order). `mask_token` is not used and never trained; it is kept so that
-    weights travel both ways unchanged. LayerScale starts at 1 as in the Depth Anything V2 code;
+    same shapes, same order). `mask_token` is used and trained on masked images alone
+    (`dav2.models.masked_image_model`). LayerScale starts at 1 as in the Depth Anything V2 code;
     DINOv2's own 1e-5 belongs to its much longer training.
 
     `position_offset` may be set to 0 for the features that Transformers computes: it leaves out
@@ -154,7 +154,9 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
         if config.from_scratch:
             self._start_from_scratch()
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N C"], ...]:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], masked: Bool[Tensor, "B N"] | None = None
+    ) -> tuple[Float[Tensor, "B N C"], ...]:
         """Returns the patch tokens of the layers named in the configuration, shallow to deep.
 
         Each passes through the final layer norm, as DINOv2's `get_intermediate_layers` does; class
@@ -162,6 +164,8 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
 
         Args:
             images: Normalised colours.
+            masked: True where the mask token takes a patch's place, as in DINOv2: before positions
+                are added. None: nowhere.
 
         Raises:
             ValueError: Height or width is not a multiple of the patch.
@@ -173,6 +177,8 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
                 f"got {height} x {width}"
             )
         patches = self.patch_embed(images).flatten(1, 2)
+        if masked is not None:
+            patches = torch.where(masked[..., None], self.mask_token.to(patches.dtype), patches)
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         tokens = tokens + self._positions(height // PATCH_PX, width // PATCH_PX).to(tokens.dtype)
         num_registers = self.config.num_registers

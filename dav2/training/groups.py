@@ -2,10 +2,15 @@
 
 from dav2.models.depth_anything import DepthAnything
 from dav2.models.encoder import Encoder
+from dav2.models.masked_image_model import MaskedImageModel
 
 
 def parameter_groups(
-    model: DepthAnything, *, encoder_lr: float, decoder_lr: float, layer_decay: float
+    model: DepthAnything | MaskedImageModel,
+    *,
+    encoder_lr: float,
+    decoder_lr: float,
+    layer_decay: float,
 ) -> list[dict[str, object]]:
     """Returns groups for an optimiser: the encoder from its top down, then the head.
 

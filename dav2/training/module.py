@@ -1,22 +1,14 @@
-"""One training step: view, model, losses, optimiser, averaged weights.
+"""One step of a training on depth: view, model, losses.
 
 Axes: B batch, H height, W width (pixels), N patches, C channels.
 """
 
-import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 import torch
 from jaxtyping import Bool, Float
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from dav2.data.transforms import normalise
 from dav2.losses.feature_alignment import feature_alignment_loss
@@ -25,15 +17,10 @@ from dav2.losses.normalisation import Alignment, residual
 from dav2.losses.scale_shift_invariant import data_term
 from dav2.losses.silog import silog_loss
 from dav2.models.depth_anything import DepthAnything
-from dav2.models.encoder import PATCH_PX
 from dav2.training.augment import distort
 from dav2.training.cutmix import mix, split_regions
 from dav2.training.data import Batch
-from dav2.training.groups import parameter_groups
-from dav2.training.order import mixed
-from dav2.training.schedule import ScheduleName, rate_factor
-
-_FEW_PIXELS = 256 * PATCH_PX**2
+from dav2.training.steps import OptimiserConfig, Training
 
 TargetKind = Literal["inverse_depth", "depth"]
 
@@ -63,27 +50,8 @@ class LossConfig:
     """SiLog: 0 minimises the error of the logarithm, 1 its variance alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class OptimiserConfig:
-    """How weights move."""
-
-    num_steps: int
-    encoder_lr: float
-    decoder_lr: float
-    schedule: ScheduleName
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float = 0.0
-    """Gradients of a larger norm are shortened to it; 0 for never."""
-    average_decay: float = 0.999
-    """Of the exponential average of the weights; 0 keeps the last weights alone."""
-    layer_decay: float = 1.0
-    """Each encoder block's rate is this times that of the block above it; 1: one rate."""
-
-
-class DepthTraining(LightningModule):
-    """Trains a model; `averaged` holds the average of its weights, which is what is kept."""
+class DepthTraining(Training[DepthAnything]):
+    """Trains a model to predict depth."""
 
     def __init__(
         self,
@@ -108,38 +76,29 @@ class DepthTraining(LightningModule):
             max_sigma_px: Largest blur of the augmentation.
             cutmix: Batches come with rectangles to mix.
             frozen_encoder: Pretrained encoder of the same size for feature alignment.
-            compile_blocks: Compile each block of the encoder, and the head: once for every size of
-                view, since their number is small and a graph for any size is slower.
-            checkpoint_activations: Keep only what enters each block of the encoder, and compute
-                the rest anew for the gradients: less memory, the same gradients.
+            compile_blocks: As `Training`.
+            checkpoint_activations: As `Training`.
 
         Raises:
             ValueError: If feature alignment is wanted and there is no encoder to align with.
         """
-        super().__init__()
+        super().__init__(
+            model,
+            optimiser=optimiser,
+            seed=seed,
+            compile_blocks=compile_blocks,
+            checkpoint_activations=checkpoint_activations,
+        )
         if losses.feature_weight > 0 and frozen_encoder is None:
             raise ValueError(
                 f"feature alignment: expected a pretrained encoder for weight "
                 f"{losses.feature_weight}, got none"
             )
-        self.model = model
-        self.averaged = copy.deepcopy(model).requires_grad_(False).eval()
-        self.num_steps_done = 0
-        self.has_stopped = False
-        """Whether training ends after this step, before its time."""
         self._losses = losses
-        self._optimiser = optimiser
-        self._seed = seed
         self._max_sigma_px = max_sigma_px
         self._cutmix = cutmix
         # In a list, so that it is no part of the state: it never changes.
         self._frozen = [frozen_encoder.requires_grad_(False).eval()] if frozen_encoder else []
-        self._images_px = (0, 0)
-        self.model.encoder.set_grad_checkpointing(checkpoint_activations)
-        if compile_blocks:
-            # In place and block by block: names of weights stay, and equal blocks share one graph.
-            for block in (*self.model.encoder.blocks, self.model.head):
-                block.compile(dynamic=False)
 
     def on_fit_start(self) -> None:
         """Brings the frozen encoder to the device."""
@@ -152,14 +111,13 @@ class DepthTraining(LightningModule):
         `degenerate` counts the images that weigh 0: a growing number of them is a model that
         collapses.
         """
-        torch.manual_seed(mixed(mixed(self._seed) ^ self.num_steps_done) >> 1)
+        self.start_step()
         images = distort(batch.images, batch.colours, max_sigma_px=self._max_sigma_px)
         targets, valid, inside = batch.targets, batch.valid, None
         if self._cutmix:
             images, targets, valid, inside = mix(images, targets, valid, batch.boxes, batch.pseudo)
         inputs = normalise(images)
-        self._images_px = inputs.shape[-2], inputs.shape[-1]
-        with _attention(self._images_px, self.device.type):
+        with self.attention(inputs.shape[-2:]):
             pred, tokens = self.model.forward_with_features(inputs)
         with torch.autocast(pred.device.type, enabled=False):
             if inside is None:
@@ -232,98 +190,3 @@ class DepthTraining(LightningModule):
                 return ~pseudo
             case _:
                 assert_never(self._losses.align_features)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Returns AdamW with a rate for the encoder and one for the decoder, and the schedule."""
-        config = self._optimiser
-        optimiser = AdamW(
-            parameter_groups(
-                self.model,
-                encoder_lr=config.encoder_lr,
-                decoder_lr=config.decoder_lr,
-                layer_decay=config.layer_decay,
-            ),
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        first = self.num_steps_done
-
-        def factor(step: int) -> float:
-            return rate_factor(
-                first + step,
-                config.schedule,
-                num_steps=config.num_steps,
-                warmup_steps=config.warmup_steps,
-            )
-
-        scheduler = LambdaLR(optimiser, factor)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Computes gradients, and what was not kept for them, with the forward pass's attention."""
-        with _attention(self._images_px, self.device.type):
-            super().backward(loss, *args, **kwargs)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Shortens gradients; Lightning itself would refuse to beside a fused optimiser."""
-        if self._optimiser.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._optimiser.clip_norm)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | Any,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Takes a step and moves the averaged weights after it."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.num_steps_done += 1
-        # A young average would hold on to the random initial weights.
-        decay = min(
-            self._optimiser.average_decay, (1 + self.num_steps_done) / (10 + self.num_steps_done)
-        )
-        if self._optimiser.average_decay == 0:
-            decay = 0.0
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.averaged.parameters()), list(self.model.parameters()), 1.0 - decay
-            )
-
-    def is_due(self, every_steps: int, batch_idx: int) -> bool:
-        """Returns whether what happens every so many steps happens after this batch.
-
-        It also happens after the last step and at an early stop, and never between the parts of an
-        accumulated batch.
-        """
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches:
-            return False
-        done = self.num_steps_done
-        return done % every_steps == 0 or done == self._optimiser.num_steps or self.has_stopped
-
-    def rates(self) -> dict[str, float]:
-        """Returns the learning rates of the next step: of the encoder's top block, of the head."""
-        encoder, *_, decoder = self.trainer.optimizers[0].param_groups
-        return {"encoder_lr": float(encoder["lr"]), "decoder_lr": float(decoder["lr"])}
-
-
-def _attention(size_px: Sequence[int], device_type: str) -> AbstractContextManager[None]:
-    """Chooses how attention is computed while training.
-
-    Of few tokens on a CPU, plain matrix products and their gradients take a quarter of the time of
-    PyTorch's fused attention; of many they would take too much memory.
-    """
-    height, width = size_px
-    if device_type == "cpu" and height * width <= _FEW_PIXELS:
-        context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-        return context
-    return nullcontext()

@@ -1,7 +1,9 @@
-"""A picture of what a model says of its validation samples.
+"""Pictures of what a model says of its validation samples.
 
 Axes: H height, W width (pixels), 3 colours.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,9 +38,18 @@ def draw_validation(
     for sample, pred in zip(chosen, predict_frozen(model, chosen, config), strict=True):
         aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=config.protocol())
         rows.append([sample.image, _target(sample), _prediction(sample, aligned)])
+    return sheet(rows)
+
+
+def sheet(rows: Sequence[Sequence[UInt8[np.ndarray, "..."]]]) -> UInt8[np.ndarray, "H W 3"]:
+    """Returns pictures in rows on white; those of one row are of one size.
+
+    Args:
+        rows: As many pictures, `H W 3`, in each.
+    """
     height = max(row[0].shape[0] for row in rows) + _GAP_PX
     width = max(row[0].shape[1] for row in rows) + _GAP_PX
-    sheet = np.full((height * len(rows), 3 * width, 3), 255, np.uint8)
+    sheet = np.full((height * len(rows), len(rows[0]) * width, 3), 255, np.uint8)
     for top, row in enumerate(rows):
         for left, picture in enumerate(row):
             place = sheet[top * height :, left * width :]

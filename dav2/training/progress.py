@@ -7,8 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from dav2.training.data import Batch
-from dav2.training.module import DepthTraining
 from dav2.training.recording import Recorder
+from dav2.training.steps import Training
 from dav2.training.validation import Validator
 
 
@@ -25,7 +25,7 @@ class ProgressLine(Callback):
         num_steps: int,
         batch_size: int,
         recorder: Recorder,
-        validator: Validator,
+        validator: Validator | None,
     ) -> None:
         """Shows nothing yet.
 
@@ -34,7 +34,7 @@ class ProgressLine(Callback):
             num_steps: Steps of the whole training.
             batch_size: Samples of one step, over all processes.
             recorder: Knows the last loss.
-            validator: Knows the last validation.
+            validator: Knows the last validation, if there are any.
         """
         self._name = name
         self._num_steps = num_steps
@@ -45,7 +45,7 @@ class ProgressLine(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the line, where the training goes on from."""
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         terminal = sys.stderr.isatty()
         self._bar = tqdm(
             desc=self._name,
@@ -66,12 +66,12 @@ class ProgressLine(Callback):
         batch_idx: int,
     ) -> None:
         """Moves the line."""
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         if self._bar is not None and pl_module.is_due(1, batch_idx):
             shown = {}
             if self._recorder.rows:
                 shown["loss"] = f"{self._recorder.rows[-1]['loss']:.3f}"
-            if self._validator.history:
+            if self._validator is not None and self._validator.history:
                 shown["val delta1"] = f"{self._validator.history[-1]['delta1']:.3f}"
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(self._batch_size)

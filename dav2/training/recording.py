@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dav2.training.data import Batch
-from dav2.training.module import DepthTraining
 from dav2.training.parallel import of_all_ranks, sum_over_ranks
+from dav2.training.steps import Training
 
 Listener = Callable[[Mapping[str, float], int], None]
 """Takes numbers by name, and the step they belong to."""
@@ -42,7 +42,7 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Notes the rates of the step."""
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         self._rates = pl_module.rates()
 
     def on_train_batch_end(
@@ -54,7 +54,7 @@ class Recorder(Callback):
         batch_idx: int,
     ) -> None:
         """Gathers the step; writes a row when one is due."""
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         step = pl_module.num_steps_done
         for name, value in _over_ranks(outputs, trainer.world_size).items():
             self._pending.setdefault(name, []).append(value)

@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dav2.data.files import written_whole
 from dav2.training.data import Batch
-from dav2.training.module import DepthTraining
 from dav2.training.parallel import of_all_ranks
 from dav2.training.recording import Recorder
+from dav2.training.steps import Training
 
 PROGRESS = "progress.pt"
 """Name of the file in the folder of a training's unfinished work."""
@@ -58,7 +58,7 @@ class Checkpointer(Callback):
         """Steps that were done when the training was last interrupted."""
         return int(self._found["step"]) if self._found else 0
 
-    def restore(self, module: DepthTraining) -> None:
+    def restore(self, module: Training[Any]) -> None:
         """Gives weights and the other callbacks their state back, before the trainer starts.
 
         Raises:
@@ -109,7 +109,7 @@ class Checkpointer(Callback):
             OSError: If it cannot be written, as on a full disk.
             ValueError: If the numbers of a step were not finite.
         """
-        assert isinstance(pl_module, DepthTraining)
+        assert isinstance(pl_module, Training)
         if not pl_module.is_due(self._every_steps, batch_idx):
             return
         for callback in self._others.values():

@@ -118,6 +118,31 @@ class LabelledSamples:
         return TrainingSample(name, sample.image, target, counts)
 
 
+class Photographs:
+    """Images alone, without a pixel that has a target."""
+
+    def __init__(self, manifest: pd.DataFrame, sources: Mapping[str, SourceLocation]) -> None:
+        """Opens the sources that the manifest names.
+
+        Args:
+            manifest: Rows of samples, with or without depth.
+            sources: Where each source lies.
+        """
+        self._reader = ManifestReader(manifest, sources)
+        self._ids = tuple(str(name) for name in manifest["sample_id"])
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """Names of all samples, in the order of their indices."""
+        return self._ids
+
+    def read(self, index: int) -> TrainingSample:
+        """Returns one sample; raises `ValueError` if it cannot be read."""
+        image = self._reader.read_image(index)
+        nothing = np.zeros((1, 1), np.float32)
+        return TrainingSample(self._ids[index], image, nothing, nothing > 0)
+
+
 class PseudoLabels:
     """Images labelled by a teacher; every pixel counts."""
 

@@ -27,28 +27,42 @@ def module(name: str) -> str:
 def test_dvc_accepts_every_stage():
     with Repo() as repo:
         names = {stage.name.partition("@")[0] for stage in repo.index.stages}
-    assert names == set(STAGES) - {"train_student_both"}
+    assert names == set(STAGES) - {"train_student_both", "train_student_warm", "warm_encoder"}
 
 
-def test_a_student_of_both_needs_both_and_leaves_the_others_alone(tmp_path, monkeypatch):
+@pytest.fixture
+def needs(tmp_path, monkeypatch):
+    """For each stage, what it depends on, with one encoder for students of both and one to warm."""
     parameters = YAML(typ="safe").load(Path("params.yaml"))
-    parameters["matrix"]["both"] = ["vit64x4"]
+    parameters["matrix"] |= {"both": ["vit64x4"], "warm": ["vit128x6"]}
     with (tmp_path / "params.yaml").open("w") as stream:
         YAML(typ="safe").dump(parameters, stream)
     (tmp_path / "dvc.yaml").write_text(PIPELINE.read_text())
     monkeypatch.chdir(tmp_path)
     with Repo.init(no_scm=True) as repo:
-        needs = {stage.name: {str(dep) for dep in stage.deps} for stage in repo.index.stages}
+        found = {stage.name: {str(dep) for dep in stage.deps} for stage in repo.index.stages}
+    folders = ("data/", "models/", "reports/")
+    return {name: {dep for dep in deps if dep.startswith(folders)} for name, deps in found.items()}
 
-    def given(name):
-        return {dep for dep in needs[name] if dep.startswith(("data/", "reports/"))}
 
+def test_a_student_of_both_needs_both_and_leaves_the_others_alone(needs):
     def kind(labels):
         return {f"data/training/{labels}", f"reports/gates/{labels}.json"}
 
-    assert given("train_student_both@vit64x4") == kind("pseudo") | kind("synthetic")
+    assert needs["train_student_both@vit64x4"] == kind("pseudo") | kind("synthetic")
     for labels in ("pseudo", "synthetic"):
-        assert given(f"train_student@vit64x4-{labels}") == kind(labels)
+        assert needs[f"train_student@vit64x4-{labels}"] == kind(labels)
+
+
+def test_only_the_student_from_a_warmed_encoder_waits_for_it(needs):
+    encoder = "models/encoder-vit128x6.safetensors"
+    assert needs["warm_encoder@vit128x6"] == {"data/gated/unlabelled.parquet"}
+    assert needs["train_student_warm@vit128x6"] == {
+        encoder, "data/training/pseudo", "reports/gates/pseudo.json"
+    }  # fmt: skip
+    assert [name for name, deps in needs.items() if encoder in deps] == [
+        "train_student_warm@vit128x6"
+    ]
 
 
 def test_code_dependencies_are_those_that_make_deps_writes():

@@ -44,6 +44,7 @@ class Project:
             "encoders": ["vits"],
             "labels": ["pseudo", "synthetic"],
             "both": [],
+            "warm": [],
             "domains": [],
         }
         document = {"gate_release": {"rules": self.rules}, "matrix": matrix | {"models": MODELS}}

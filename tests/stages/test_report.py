@@ -242,6 +242,7 @@ def finished(tmp_path_factory):
             "encoders": ["vits"],
             "labels": ["pseudo", "synthetic"],
             "both": [],
+            "warm": [],
             "domains": ["indoor"],
             "models": list(MODELS),
         }

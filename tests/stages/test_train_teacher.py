@@ -236,7 +236,7 @@ def test_a_lower_floor_takes_the_training_that_a_higher_one_refused(project, mon
         main()
     section["validation"] = {**section["validation"], "min_pair_accuracy": 0.0}
     project.write_params()
-    monkeypatch.setattr("dav2.training.fit._run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("dav2.training.run._train", lambda *_: pytest.fail("trained again"))
     main()
     assert MODEL.exists()
 

@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dav2.models.checkpoints import load, load_encoder_weights, save
+from dav2.models.checkpoints import load, load_encoder_weights, save, save_encoder
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 
 
@@ -191,3 +191,36 @@ def test_encoder_weights_of_another_size_are_refused_and_nothing_changes(saved):
         load_encoder_weights(model, saved)
     assert "head." not in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """An encoder without a head, and its file."""
+    encoder = make_model(seed=4).encoder
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, path, name="vit64x4", metadata={"fingerprint": "0123"})
+    return encoder, path
+
+
+@pytest.mark.parametrize("max_depth_m", [None, 20.0])
+def test_an_encoder_alone_starts_a_model_and_leaves_its_head(alone, max_depth_m):
+    encoder, path = alone
+    model = make_model(max_depth_m=max_depth_m)
+    head = {name: weight.clone() for name, weight in model.head.state_dict().items()}
+    load_encoder_weights(model, path)
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], weight), name
+    for name, weight in head.items():
+        assert torch.equal(model.head.state_dict()[name], weight), name
+
+
+def test_an_encoder_alone_is_no_model(alone):
+    with pytest.raises(ValueError, match="expected a whole model, got an encoder alone"):
+        load(alone[1])
+    with pytest.raises(ValueError, match="expected a whole model, got an encoder alone"):
+        load_encoder_weights(make_model(), alone[1], with_head=True)
+
+
+def test_an_encoder_alone_of_another_size_is_refused(alone):
+    with pytest.raises(ValueError, match=r"encoder\.safetensors: expected"):
+        load_encoder_weights(make_model("vit128x6"), alone[1])

@@ -5,8 +5,9 @@ import pytest
 
 from dav2.training.augment import AugmentConfig
 from dav2.training.fit import FitConfig
-from dav2.training.module import LossConfig, OptimiserConfig
+from dav2.training.module import LossConfig
 from dav2.training.samples import TrainingSample
+from dav2.training.steps import OptimiserConfig
 from dav2.training.validation import ValidationConfig
 
 

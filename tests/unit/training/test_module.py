@@ -14,7 +14,8 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.dpt import DPTHead
 from dav2.training.augment import distort
 from dav2.training.data import Views, collate
-from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.module import DepthTraining, LossConfig
+from dav2.training.steps import OptimiserConfig
 from tests.fixtures.operations import Operations
 
 
@@ -212,7 +213,7 @@ def test_each_block_has_its_share_of_the_rate_of_the_block_above():
 # Sides below and above the number of patches from which another attention runs.
 @pytest.mark.parametrize("few_pixels", [256 * 14**2, 1])
 def test_gradients_are_the_same_when_activations_are_computed_twice(batch, monkeypatch, few_pixels):
-    monkeypatch.setattr("dav2.training.module._FEW_PIXELS", few_pixels)
+    monkeypatch.setattr("dav2.training.steps._FEW_PIXELS", few_pixels)
     losses = LossConfig("inverse_depth", feature_weight=1.0)
     kept = training(losses, frozen=True)
     twice = training(losses, frozen=True, checkpoint_activations=True)
