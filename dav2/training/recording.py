@@ -56,7 +56,9 @@ class Recorder(Callback):
         """Gathers the step; writes a row when one is due."""
         assert isinstance(pl_module, Training)
         step = pl_module.num_steps_done
-        for name, value in _over_ranks(outputs, trainer.world_size).items():
+        # Lightning has divided the loss of each part of an accumulated batch, for its gradients.
+        whole = {**outputs, "loss": outputs["loss"] * trainer.accumulate_grad_batches}
+        for name, value in _over_ranks(whole, trainer.world_size).items():
             self._pending.setdefault(name, []).append(value)
         finite = outputs["finite"] & outputs["loss"].detach().isfinite()
         self._finite.append((step, batch.sample_ids, torch.stack([finite, outputs["finite"]])))

@@ -128,6 +128,13 @@ def test_stopping_inside_an_accumulated_mean_and_a_row_changes_nothing(train, tm
     assert_equal(train("stopped", **changes), whole)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_loss_in_the_curves_is_the_sum_of_its_terms(train, accumulate):
+    fitted = train(accumulate=accumulate, num_steps=2, log_every_steps=1)
+    for row in fitted.curves:
+        assert row["loss"] == pytest.approx(row["data"] + row["gradient"], rel=1e-5)
+
+
 def test_a_finished_training_is_not_trained_again(train, discs):
     first = train()
     samples = discs(7)
