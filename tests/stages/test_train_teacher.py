@@ -132,7 +132,7 @@ def test_what_decides_no_weight_keeps_the_work(project, monkeypatch, change, is_
         marks.append(mark)
         raise InterruptedError
 
-    monkeypatch.setattr("stages.training.work_folder", work_folder)
+    monkeypatch.setattr("stages.training_work.work_folder", work_folder)
     section = project.params["train_teacher"]
     for given in ({}, change):
         for name, value in given.items():
@@ -145,7 +145,7 @@ def test_what_decides_no_weight_keeps_the_work(project, monkeypatch, change, is_
 
 
 def test_other_ranks_end_with_the_training_and_write_nothing(project, monkeypatch):
-    monkeypatch.setattr("stages.training.is_first_rank", lambda: False)
+    monkeypatch.setattr("stages.training_work.is_first_rank", lambda: False)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0

@@ -15,9 +15,18 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("transformers")
 
 
-@pytest.mark.parametrize(("height", "width"), [(140, 196), (518, 518), (518, 686), (1022, 518)])
-@pytest.mark.parametrize("max_depth_m", [None, 20.0])
-def test_small_model_agrees(folder, height, width, max_depth_m):
+@pytest.mark.parametrize(
+    ("max_depth_m", "height", "width"),
+    [
+        (None, 140, 196),
+        (None, 518, 518),
+        (None, 518, 686),
+        (None, 1022, 518),
+        (20.0, 140, 196),
+        (20.0, 518, 518),
+    ],
+)
+def test_small_model_agrees(folder, max_depth_m, height, width):
     config = ModelConfig("vits", max_depth_m)
     place = folder / str(max_depth_m)
     assert relative_error(config, place, height=height, width=width) < 1e-5
