@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from stages.matrix import MatrixParams
-from stages.params import Params, load
+from stages.params import Params, load, read_document
 from stages.program import run
 from stages.report_cards import dataset_card
 from stages.report_charts import graph_chart
@@ -115,7 +115,9 @@ def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any],
     missing += [] if labels else ["pseudo-labels"]
     missing += [] if gated.is_file() else ["gated evaluation samples"]
     content = {
-        "graph": graph_chart("Stages of the pipeline", read_graph(), states=_states(verdicts)),
+        "graph": graph_chart(
+            "Stages of the pipeline", read_graph(read_document()), states=_states(verdicts)
+        ),
         "sources": [_with_examples(row, sources, params, options) for row in listed],
         "offenders": offender_examples(verdicts, data / "ingest", locations(), options=options),
         "roles": role_rows(data),

@@ -148,7 +148,8 @@ def graph_chart(title: str, graph: Graph, *, states: Mapping[str, str]) -> str:
         graph: Stages with their places.
         states: `pass`, `warn` or `fail` of some stages.
     """
-    box_width, box_height, gap_x, gap_y = 112, 42, 28, 20
+    box_width = max(112, 8 + 7 * max(len(node.name) for node in graph.nodes))
+    box_height, gap_x, gap_y = 42, 28, 20
     columns = max(node.column for node in graph.nodes) + 1
     rows = max(node.row for node in graph.nodes) + 1
     width = columns * (box_width + gap_x) - gap_x + 4

@@ -30,18 +30,23 @@ class Graph:
     edges: list[tuple[str, str]]
 
 
-def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
+def read_graph(parameters: Mapping[str, Any], path: Path = Path("dvc.yaml")) -> Graph:
     """Returns the graph of a pipeline, without edges that follow from others.
 
     Paths with variables are compared as patterns, so a stage needs at most what the file lists
-    before it.
+    before it. Stages that are repeated over an empty list are left out.
+
+    Args:
+        parameters: Content of params.yaml.
+        path: The pipeline.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a pipeline, got nothing there")
-    stages = YAML(typ="safe").load(path)["stages"]
+    written = YAML(typ="safe").load(path)["stages"]
+    stages = {name: stage for name, stage in written.items() if _occurs(stage, parameters)}
     order = list(stages)
     needs = {name: _needs(stages[name], stages, order[:i]) for i, name in enumerate(order)}
     edges = [
@@ -64,6 +69,17 @@ def read_graph(path: Path = Path("dvc.yaml")) -> Graph:
         body = stage.get("do", stage)
         nodes.append(Node(name, body.get("desc", name), _note(stage), column, row))
     return Graph(nodes, edges)
+
+
+def _occurs(stage: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    for over in (*stage.get("matrix", {}).values(), stage.get("foreach")):
+        if isinstance(over, str):
+            value: Any = parameters
+            for key in over.strip("${}").split("."):
+                value = value[key]
+            if not value:
+                return False
+    return True
 
 
 def _needs(stage: Mapping[str, Any], stages: Mapping[str, Any], before: list[str]) -> list[str]:

@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from stages.params import read_document
 from stages.report_charts import Dot, Line, bar_chart, dot_chart, graph_chart, line_chart
 from stages.report_graph import read_graph
 
@@ -24,6 +25,11 @@ stages:
     cmd: x
     deps: ["data/training/${item.labels}"]
     outs: ["models/${item.encoder}-${item.labels}.st"]
+  train_more:
+    matrix: {encoder: "${matrix.none}", labels: [pseudo]}
+    cmd: x
+    deps: ["data/training/${item.labels}"]
+    outs: ["models/${item.encoder}-more.st"]
   evaluate:
     foreach: [a-pseudo, b-pseudo]
     do:
@@ -38,7 +44,7 @@ stages:
 def graph(tmp_path):
     path = tmp_path / "dvc.yaml"
     path.write_text(PIPELINE)
-    return read_graph(path)
+    return read_graph({"sources": {"a": {}}, "matrix": {"none": []}}, path)
 
 
 def test_edges_follow_patterns_and_leave_out_what_follows_from_others(graph):
@@ -48,6 +54,10 @@ def test_edges_follow_patterns_and_leave_out_what_follows_from_others(graph):
 def test_a_gate_stands_below_what_it_judges(graph):
     places = {node.name: (node.column, node.row) for node in graph.nodes}
     assert places == {"ingest": (0, 0), "gate_data": (0, 1), "train": (1, 0), "evaluate": (2, 0)}
+
+
+def test_a_stage_repeated_over_nothing_is_not_drawn(graph):
+    assert "train_more" not in {node.name for node in graph.nodes}
 
 
 def test_repeated_stages_say_what_over(graph):
@@ -61,7 +71,7 @@ def test_repeated_stages_say_what_over(graph):
 
 
 def test_the_pipeline_of_the_project_has_no_stage_without_a_place():
-    graph = read_graph()
+    graph = read_graph(read_document())
     needed = {end for _, end in graph.edges}
     assert {node.name for node in graph.nodes} - needed == {"render"}
     assert len({(node.column, node.row) for node in graph.nodes}) == len(graph.nodes)
@@ -69,7 +79,7 @@ def test_the_pipeline_of_the_project_has_no_stage_without_a_place():
 
 def test_a_missing_pipeline_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a pipeline"):
-        read_graph(tmp_path / "dvc.yaml")
+        read_graph({}, tmp_path / "dvc.yaml")
 
 
 def test_charts_are_xml_with_a_name(graph):
