@@ -177,6 +177,11 @@ class Kitti(FileReader):
         matrix = _numbers(text, f"P_rect_{number}", count=12, where=where)
         if height != size[0] or width != size[1]:
             return None
+        if min(matrix[0], matrix[5]) <= 0:
+            raise ValueError(
+                f"{where}: expected focal lengths above 0 in P_rect_{number}, "
+                f"got {matrix[0]:g} and {matrix[5]:g}"
+            )
         # KITTI counts from the middle of the first pixel.
         return Intrinsics(
             fx_px=matrix[0], fy_px=matrix[5], cx_px=matrix[2] + 0.5, cy_px=matrix[6] + 0.5

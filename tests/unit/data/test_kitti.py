@@ -100,6 +100,11 @@ def test_the_calibration_counts_from_the_middle_of_a_pixel(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"calib_cam_to_cam\.txt: expected a line S_rect_02: "):
             read_only(tmp_path)
+    path.write_text(CALIBRATION.format(width="3").replace(" 7.2e+02", " -7.2e+02"))
+    with pytest.raises(
+        ValueError, match=r"txt: expected focal lengths above 0 in P_rect_02, got 7"
+    ):
+        read_only(tmp_path)
 
 
 def test_published_lists_must_be_whole(tmp_path, monkeypatch):
