@@ -18,7 +18,7 @@ from stages import finetune_metric, train_student, train_teacher
 from stages.experiment import resolve
 from stages.params import PARAMS_FILE, read_document
 from stages.sections import document_problems
-from tests.fixtures.training import TrainingProject
+from tests.fixtures.training import QuietRun, TrainingProject
 
 FILES = [PARAMS_FILE, *sorted(Path("experiments").rglob("*.yaml"))]
 SHIPPED = [
@@ -74,14 +74,6 @@ def test_the_models_of_every_shipped_file_can_be_built(path: Path, variant: str 
     for encoder in encoders:
         least, most = MILLIONS[encoder.removesuffix("_reg")]
         assert least < millions(encoder) < most
-
-
-class QuietRun:
-    def log_metrics(self, metrics, *, step=0):
-        pass
-
-    def log_picture(self, name, picture):
-        pass
 
 
 @pytest.fixture

@@ -13,18 +13,10 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from stages import finetune_metric
 from stages.params import load as load_params
 from stages.training import initial_model
-from tests.fixtures.training import TrainingProject
+from tests.fixtures.training import QuietRun, TrainingProject
 
 STUDENT = Path("student.safetensors")
 MODEL, REPORTS = Path("models/metric.safetensors"), Path("reports/metric")
-
-
-class QuietRun:
-    def log_metrics(self, metrics, *, step=0):
-        pass
-
-    def log_picture(self, name, picture):
-        pass
 
 
 @pytest.fixture

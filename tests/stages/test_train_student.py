@@ -12,17 +12,9 @@ from dav2.models.checkpoints import load, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.fit import fit
 from stages import train_student
-from tests.fixtures.training import TrainingProject
+from tests.fixtures.training import QuietRun, TrainingProject
 
 MODEL, REPORTS = Path("models/student.safetensors"), Path("reports/student")
-
-
-class QuietRun:
-    def log_metrics(self, metrics, *, step=0):
-        pass
-
-    def log_picture(self, name, picture):
-        pass
 
 
 @pytest.fixture
