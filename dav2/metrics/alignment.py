@@ -36,11 +36,12 @@ def align_least_squares(
     x, y = _evaluated(pred, target, valid)
     mean_x, mean_y = float(x.mean()), float(y.mean())
     x_centred = x - mean_x
-    deviation = float(x_centred @ x_centred)
+    # np.sum, as BLAS would share a product out to threads and round it otherwise from run to run.
+    deviation = float(np.sum(x_centred * x_centred))
     magnitude = float(np.abs(x).max())
     if deviation <= x.size * (CONSTANT_TOLERANCE * magnitude) ** 2:
         return 0.0, mean_y
-    scale = float(x_centred @ (y - mean_y)) / deviation
+    scale = float(np.sum(x_centred * (y - mean_y))) / deviation
     return scale, mean_y - scale * mean_x
 
 
