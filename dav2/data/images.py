@@ -233,4 +233,6 @@ def _to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     if picture.mode == "P":
         # Through RGBA, as the palette may hold its own transparency.
         picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))  # a copy: torch warns of arrays that are read-only
+    if picture.mode != "RGB":  # Pillow would copy it
+        picture = picture.convert("RGB")
+    return np.array(picture)  # a copy: torch warns of arrays that are read-only

@@ -1,14 +1,19 @@
 """Reads one sample and says what a manifest should hold of it, whatever its state."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
-from dav2.data.consistency import consistency_statistics
+from dav2.data.consistency import ConsistencyStatistics, consistency_statistics
 from dav2.data.images import EncodedImage, ImageHeader
 from dav2.data.manifest import MANIFEST_SCHEMA
 from dav2.data.sample import Reader, SampleFiles
-from dav2.data.statistics import depth_statistics, image_statistics
+from dav2.data.statistics import (
+    DepthStatistics,
+    ImageStatistics,
+    depth_statistics,
+    image_statistics,
+)
 
 _STATISTICS_SIDE_PX = 80  # shorter side that statistics of a large photograph are taken at
 MEASURED_COLUMNS = tuple(
@@ -60,13 +65,13 @@ def measure_sample(
         if encoded is not None and header is not None and _may_be_reduced(files, header):
             row |= {"height": header.height, "width": header.width}
             image = encoded.decode(at_least_px=_STATISTICS_SIDE_PX)
-            row |= asdict(image_statistics(image))
+            row |= _columns(image_statistics(image))
         else:
             sample = reader.read(files)
             row["height"], row["width"] = sample.image.shape[:2]
-            row |= asdict(image_statistics(sample.image))
+            row |= _columns(image_statistics(sample.image))
             if sample.depth is not None:
-                row |= asdict(depth_statistics(sample)) | asdict(consistency_statistics(sample))
+                row |= _columns(depth_statistics(sample)) | _columns(consistency_statistics(sample))
     except (ValueError, OSError) as error:
         row["reason"] = _reason(error, where)
         if row["image_hash"] is not None and (files.depth or files.extra):
@@ -108,12 +113,19 @@ def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> bytes:
     return image
 
 
+def _columns(
+    statistics: ImageStatistics | DepthStatistics | ConsistencyStatistics,
+) -> dict[str, Any]:
+    """Returns statistics by name; `asdict` takes ten times as long, as it copies what it finds."""
+    return {field.name: getattr(statistics, field.name) for field in fields(statistics)}
+
+
 def _image_alone(reader: Reader, files: SampleFiles) -> dict[str, Any]:
     try:
         image = reader.read_image(files)
     except (ValueError, OSError):
         return {}
-    return {"height": image.shape[0], "width": image.shape[1], **asdict(image_statistics(image))}
+    return {"height": image.shape[0], "width": image.shape[1], **_columns(image_statistics(image))}
 
 
 def _reason(error: ValueError | OSError, root: str) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from dav2.metrics.alignment import align_least_squares, align_median
 
@@ -88,3 +89,13 @@ def test_refuses_values_that_are_not_finite(function):
         function(bad, np.ones((1, 3)), valid=ALL)
     with pytest.raises(ValueError, match="finite target where valid"):
         function(np.ones((1, 3)), bad, valid=ALL)
+
+
+def test_the_number_of_threads_of_blas_changes_no_bit():
+    rng = np.random.default_rng(0)
+    pred, target = rng.random((300, 400)), rng.random((300, 400))
+    solutions = set()
+    for num_threads in (1, 2):
+        with threadpool_limits(num_threads):
+            solutions.add(align_least_squares(pred, target, valid=pred > 0.1))
+    assert len(solutions) == 1
