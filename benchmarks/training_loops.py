@@ -32,7 +32,7 @@ from dav2.training.module import DepthTraining, LossConfig
 from dav2.training.recording import Recorder
 from dav2.training.run import Precision
 from dav2.training.samples import Samples
-from dav2.training.steps import OptimiserConfig
+from dav2.training.steps import OptimiserConfig, StepConfig
 
 _ENCODER_LR, _DECODER_LR, _CLIP_NORM, _AVERAGE_DECAY = 5e-6, 5e-5, 1.0, 0.999
 _GRADIENT_WEIGHT, _TRIM_FRACTION = 2.0, 0.1
@@ -150,9 +150,8 @@ class Ours:
         )  # fmt: skip
         self._module = DepthTraining(
             model,
+            StepConfig(optimiser=optimiser, seed=0),
             losses=losses,
-            optimiser=optimiser,
-            seed=0,
             frozen_encoder=copy.deepcopy(model.encoder) if aligned else None,
         )
         self._precision = precision

@@ -169,20 +169,13 @@ def fit_config(
         mixture: Sets that are drawn by weight, if any.
         perturb: Which samples get other colours, blur and CutMix.
     """
-    from dav2.training.augment import AugmentConfig
     from dav2.training.fit import FitConfig
     from dav2.training.validation import ValidationConfig
 
-    options = run_options(params, name=name)
+    options = run_options(params, params.augment, name=name, perturb=perturb)
     return FitConfig(
         **options,
         losses=losses,
-        augment=AugmentConfig(
-            short_side_px=params.short_side_px,
-            crops_px=params.crops_px,
-            perturb=perturb,
-            **params.augment.model_dump(),
-        ),
         validation=ValidationConfig(
             every_steps=params.validation.every_steps,
             short_side_px=params.short_side_px,
@@ -195,13 +188,18 @@ def fit_config(
     )
 
 
-def run_options(params: RunParams, *, name: str) -> dict[str, Any]:
+def run_options(
+    params: RunParams, augment: Params, *, name: str, perturb: "Perturbed" = "all"
+) -> dict[str, Any]:
     """Returns the fields of `dav2.training.run.RunConfig` that mean the same in every training.
 
     Args:
         params: Parameters of the stage.
+        augment: What it varies from view to view, by the names of `AugmentConfig`.
         name: Shown while it trains.
+        perturb: Which samples get other colours, blur and CutMix.
     """
+    from dav2.training.augment import AugmentConfig
     from dav2.training.parallel import ParallelConfig
     from dav2.training.steps import OptimiserConfig
 
@@ -209,6 +207,12 @@ def run_options(params: RunParams, *, name: str) -> dict[str, Any]:
         "name": name,
         "seed": params.seed,
         "optimiser": OptimiserConfig(num_steps=params.num_steps, **params.optimiser.model_dump()),
+        "augment": AugmentConfig(
+            short_side_px=params.short_side_px,
+            crops_px=params.crops_px,
+            perturb=perturb,
+            **augment.model_dump(),
+        ),
         "batch_size": params.batch_size,
         "accumulate": params.accumulate,
         "precision": params.precision,

@@ -22,7 +22,7 @@ from stages.training_params import RunParams, Share, run_options
 from stages.training_work import leave_to_first_rank, plain, prepare_work, write_curves
 
 if TYPE_CHECKING:
-    from dav2.training.masked_images import WarmedUp, WarmUpConfig
+    from dav2.training.masked_images import WarmedUp
     from dav2.training.samples import Samples
 
 # What decides the encoder's weights beside its parameters and images.
@@ -75,12 +75,13 @@ def main(encoder: str, manifest_path: Path, checkpoint: Path, reports: Path) -> 
 
     from dav2.models.checkpoints import save_encoder
     from dav2.models.masked_image_model import MaskedImageModel
-    from dav2.training.masked_images import warm_up
+    from dav2.training.masked_images import WarmUpConfig, warm_up
     from stages.tracking import tracked
 
     inputs = {"unlabelled": manifest_path}
     with tracked("warm_encoder", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        config = _config(params, f"warm-up {encoder}")
+        options = run_options(params, params.augment, name=f"warm-up {encoder}")
+        config = WarmUpConfig(**options, mask_ratio=params.mask_ratio)
         samples, held_out, mark = _photographs(manifest_path, num_held_out=params.num_held_out)
         torch.manual_seed(params.seed)
         model = MaskedImageModel(known[encoder])
@@ -117,21 +118,6 @@ def _photographs(manifest_path: Path, *, num_held_out: int) -> "tuple[Samples, S
     train, held_out = hold_out(len(samples.sample_ids), num_held_out=num_held_out)
     mark = fingerprint(manifest[["sample_id", "content_hash", "decoder"]].values.tolist())
     return ChosenSamples(samples, train), ChosenSamples(samples, held_out), mark
-
-
-def _config(params: WarmEncoderParams, name: str) -> "WarmUpConfig":
-    from dav2.training.augment import AugmentConfig
-    from dav2.training.masked_images import WarmUpConfig
-
-    return WarmUpConfig(
-        **run_options(params, name=name),
-        augment=AugmentConfig(
-            short_side_px=params.short_side_px,
-            crops_px=params.crops_px,
-            **params.augment.model_dump(),
-        ),
-        mask_ratio=params.mask_ratio,
-    )
 
 
 def _publish(warmed: "WarmedUp", reports: Path, *, num_held_out: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, Protocol, assert_never, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,13 @@ DatasetName = Literal[
 ]
 
 
+@runtime_checkable
+class _PlainReader(Protocol):
+    """A class of readers without options."""
+
+    def __call__(self, root: Storage, /, *, max_pixels: int) -> Reader: ...
+
+
 def open_dataset(
     name: DatasetName,
     root: Path | str | Storage,
@@ -81,6 +88,10 @@ def open_dataset(
     def chosen(kind: type[Options]) -> Options:
         return reader_options(kind, options, where=f"{storage.where()} ({name})")
 
+    def plain(kind: _PlainReader) -> Reader:
+        chosen(NoOptions)
+        return kind(storage, max_pixels=max_pixels)
+
     match name:
         case "hypersim":
             from dav2.data.hypersim import Hypersim, HypersimOptions
@@ -89,28 +100,23 @@ def open_dataset(
         case "vkitti2":
             from dav2.data.vkitti2 import VirtualKitti2
 
-            chosen(NoOptions)
-            return VirtualKitti2(storage, max_pixels=max_pixels)
+            return plain(VirtualKitti2)
         case "diode":
             from dav2.data.diode import Diode
 
-            chosen(NoOptions)
-            return Diode(storage, max_pixels=max_pixels)
+            return plain(Diode)
         case "da2k":
             from dav2.data.da2k import Da2k
 
-            chosen(NoOptions)
-            return Da2k(storage, max_pixels=max_pixels)
+            return plain(Da2k)
         case "folder":
             from dav2.data.folder import ImageFolder
 
-            chosen(NoOptions)
-            return ImageFolder(storage, max_pixels=max_pixels)
+            return plain(ImageFolder)
         case "middlebury":
             from dav2.data.middlebury import Middlebury
 
-            chosen(NoOptions)
-            return Middlebury(storage, max_pixels=max_pixels)
+            return plain(Middlebury)
         case "webdataset":
             from dav2.data.webdataset import WebDataset, WebDatasetOptions
 
@@ -118,13 +124,11 @@ def open_dataset(
         case "sa1b":
             from dav2.data.sa1b import Sa1b
 
-            chosen(NoOptions)
-            return Sa1b(storage, max_pixels=max_pixels)
+            return plain(Sa1b)
         case "imagenet21k":
             from dav2.data.imagenet21k import ImageNet21k
 
-            chosen(NoOptions)
-            return ImageNet21k(storage, max_pixels=max_pixels)
+            return plain(ImageNet21k)
         case "open_images":
             from dav2.data.open_images import OpenImages, OpenImagesOptions
 
@@ -132,18 +136,15 @@ def open_dataset(
         case "google_landmarks":
             from dav2.data.google_landmarks import GoogleLandmarks
 
-            chosen(NoOptions)
-            return GoogleLandmarks(storage, max_pixels=max_pixels)
+            return plain(GoogleLandmarks)
         case "places365":
             from dav2.data.places365 import Places365
 
-            chosen(NoOptions)
-            return Places365(storage, max_pixels=max_pixels)
+            return plain(Places365)
         case "objects365":
             from dav2.data.objects365 import Objects365
 
-            chosen(NoOptions)
-            return Objects365(storage, max_pixels=max_pixels)
+            return plain(Objects365)
         case "uri_list":
             from dav2.data.uri_list import UriList, UriListOptions
 
@@ -155,8 +156,7 @@ def open_dataset(
         case "eth3d":
             from dav2.data.eth3d import Eth3d
 
-            chosen(NoOptions)
-            return Eth3d(storage, max_pixels=max_pixels)
+            return plain(Eth3d)
         case "sintel":
             from dav2.data.sintel import Sintel, SintelOptions
 
@@ -164,8 +164,7 @@ def open_dataset(
         case "booster":
             from dav2.data.booster import Booster
 
-            chosen(NoOptions)
-            return Booster(storage, max_pixels=max_pixels)
+            return plain(Booster)
         case "predictions":
             from dav2.data.predictions import Predictions, PredictionsOptions
 
@@ -173,8 +172,7 @@ def open_dataset(
         case "ddad":
             from dav2.data.ddad import Ddad
 
-            chosen(NoOptions)
-            return Ddad(storage, max_pixels=max_pixels)
+            return plain(Ddad)
         case "tartanair":
             from dav2.data.tartanair import TartanAir, TartanAirOptions
 
@@ -211,8 +209,7 @@ def open_dataset(
         case "hrwsi":
             from dav2.data.hrwsi import Hrwsi
 
-            chosen(NoOptions)
-            return Hrwsi(storage, max_pixels=max_pixels)
+            return plain(Hrwsi)
         case "bdd100k":
             from dav2.data.bdd100k import Bdd100k, Bdd100kOptions
 
@@ -220,8 +217,7 @@ def open_dataset(
         case "lsun":
             from dav2.data.lsun import Lsun
 
-            chosen(NoOptions)
-            return Lsun(storage, max_pixels=max_pixels)
+            return plain(Lsun)
         case "diml":
             from dav2.data.diml import Diml, DimlOptions
 

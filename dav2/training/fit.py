@@ -83,14 +83,11 @@ def fit(
     listener = listener if process.is_first else None
     module = DepthTraining(
         model,
+        config,
         losses=config.losses,
-        optimiser=config.optimiser,
-        seed=config.seed,
         max_sigma_px=_max_sigma_px(config.augment),
         cutmix=config.augment.cutmix_probability > 0,
         frozen_encoder=frozen_encoder,
-        compile_blocks=config.compile_blocks,
-        checkpoint_activations=config.checkpoint_activations,
     )
     frozen = freeze(held_out, config.validation)
     validator = Validator(frozen, config.validation, listener=listener)

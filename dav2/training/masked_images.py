@@ -30,7 +30,7 @@ from dav2.training.pictures import sheet
 from dav2.training.recording import Listener
 from dav2.training.run import RunConfig, prepare_process, run
 from dav2.training.samples import Samples, spread
-from dav2.training.steps import OptimiserConfig, Training
+from dav2.training.steps import StepConfig, Training
 
 _NUM_DRAWN = 6
 
@@ -73,33 +73,16 @@ class WarmedUp:
 class MaskedImageTraining(Training[MaskedImageModel]):
     """Trains an encoder to paint what is masked."""
 
-    def __init__(
-        self,
-        model: MaskedImageModel,
-        *,
-        mask_ratio: float,
-        optimiser: OptimiserConfig,
-        seed: int,
-        compile_blocks: bool = False,
-        checkpoint_activations: bool = False,
-    ) -> None:
+    def __init__(self, model: MaskedImageModel, config: StepConfig, *, mask_ratio: float) -> None:
         """Takes a model that has its initial weights.
 
         Args:
             model: Changed by training.
+            config: How its weights move; the seed decides what is masked, together with the
+                position in the stream of samples.
             mask_ratio: Share of the patches that are masked.
-            optimiser: Rates, schedule, average.
-            seed: Decides what is masked, together with the position in the stream of samples.
-            compile_blocks: As `Training`.
-            checkpoint_activations: As `Training`.
         """
-        super().__init__(
-            model,
-            optimiser=optimiser,
-            seed=seed,
-            compile_blocks=compile_blocks,
-            checkpoint_activations=checkpoint_activations,
-        )
+        super().__init__(model, config)
         self._mask_ratio = mask_ratio
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -176,14 +159,7 @@ def warm_up(
     """
     process = prepare_process(config)
     listener = listener if process.is_first else None
-    module = MaskedImageTraining(
-        model,
-        mask_ratio=config.mask_ratio,
-        optimiser=config.optimiser,
-        seed=config.seed,
-        compile_blocks=config.compile_blocks,
-        checkpoint_activations=config.checkpoint_activations,
-    )
+    module = MaskedImageTraining(model, config, mask_ratio=config.mask_ratio)
     curves = run(module, samples, config=config, process=process, work=work, listener=listener)
     kept = module.averaged.cpu().eval()
     measures, picture = _painted(kept, held_out, config)

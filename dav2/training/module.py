@@ -20,7 +20,7 @@ from dav2.models.depth_anything import DepthAnything
 from dav2.training.augment import distort
 from dav2.training.cutmix import mix, split_regions
 from dav2.training.data import Batch
-from dav2.training.steps import OptimiserConfig, Training
+from dav2.training.steps import StepConfig, Training
 
 TargetKind = Literal["inverse_depth", "depth"]
 
@@ -45,7 +45,12 @@ class LossConfig:
     feature_tolerance: float = 0.85
     """Patches more alike than this (cosine) are left alone."""
     align_features: AlignedFeatures = "all"
-    """Which samples feature alignment sees; others weigh 0 in its mean over images."""
+    """Which samples feature alignment sees; others weigh 0 in its mean over all images.
+
+    So an aligned image has `feature_weight` beside the data term's 1 whatever the batch holds, as
+    in V1 (arXiv:2401.10891, section 3), where both are means over the unlabelled images. A mean
+    over the aligned ones alone would change with what else is in the batch, and with how ranks and
+    accumulation part it."""
     variance_focus: float = 0.5
     """SiLog: 0 minimises the error of the logarithm, 1 its variance alone."""
 
@@ -56,39 +61,27 @@ class DepthTraining(Training[DepthAnything]):
     def __init__(
         self,
         model: DepthAnything,
+        config: StepConfig,
         *,
         losses: LossConfig,
-        optimiser: OptimiserConfig,
-        seed: int,
         max_sigma_px: float = 0.0,
         cutmix: bool = False,
         frozen_encoder: nn.Module | None = None,
-        compile_blocks: bool = False,
-        checkpoint_activations: bool = False,
     ) -> None:
         """Takes a model that has its initial weights.
 
         Args:
             model: Changed by training.
+            config: How its weights move.
             losses: Terms and weights.
-            optimiser: Rates, schedule, average.
-            seed: Decides what is random inside a step, together with the step.
             max_sigma_px: Largest blur of the augmentation.
             cutmix: Batches come with rectangles to mix.
             frozen_encoder: Pretrained encoder of the same size for feature alignment.
-            compile_blocks: As `Training`.
-            checkpoint_activations: As `Training`.
 
         Raises:
             ValueError: If feature alignment is wanted and there is no encoder to align with.
         """
-        super().__init__(
-            model,
-            optimiser=optimiser,
-            seed=seed,
-            compile_blocks=compile_blocks,
-            checkpoint_activations=checkpoint_activations,
-        )
+        super().__init__(model, config)
         if losses.feature_weight > 0 and frozen_encoder is None:
             raise ValueError(
                 f"feature alignment: expected a pretrained encoder for weight "

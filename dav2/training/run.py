@@ -31,7 +31,7 @@ from dav2.training.progress import ProgressLine
 from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
 from dav2.training.samples import Samples
-from dav2.training.steps import OptimiserConfig, Training
+from dav2.training.steps import StepConfig, Training
 from dav2.training.validation import Validator
 
 Precision = Literal["float32", "bfloat16"]
@@ -43,13 +43,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
+class RunConfig(StepConfig):
     """All of a training but the model, the samples and what a step computes."""
 
     name: str
     """Shown while it trains."""
-    seed: int
-    optimiser: OptimiserConfig
     augment: AugmentConfig
     batch_size: int
     """Samples of one forward pass, over all devices together."""
@@ -69,10 +67,6 @@ class RunConfig:
     mixture: tuple[Part, ...] = ()
     """The sets that the samples consist of, where they are drawn by weight; none: plainly one
     after another, each seen as often as it has samples."""
-    compile_blocks: bool = False
-    """Compile the model: other rounding, hence other weights."""
-    checkpoint_activations: bool = False
-    """Compute what a block holds twice instead of keeping it: less memory, equal weights."""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
 
 

@@ -45,6 +45,22 @@ class OptimiserConfig:
     """Each encoder block's rate is this times that of the block above it; 1: one rate."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepConfig:
+    """What every training step needs to know, whatever it computes."""
+
+    seed: int
+    """Decides what is random inside a step, together with the step."""
+    optimiser: OptimiserConfig
+    """Rates, schedule, average."""
+    compile_blocks: bool = False
+    """Compile each block of the encoder, and the head: once for every size of view, since their
+    number is small and a graph for any size is slower. Other rounding, hence other weights."""
+    checkpoint_activations: bool = False
+    """Keep only what enters each block of the encoder, and compute the rest anew for the gradients:
+    less memory, equal weights."""
+
+
 class Training(LightningModule, Generic[ModelT]):
     """Moves a model's weights; `averaged` holds their average, which is what is kept.
 
@@ -52,25 +68,12 @@ class Training(LightningModule, Generic[ModelT]):
     `loss`, its terms if it has several, and `finite`: of each sample, whether its numbers are.
     """
 
-    def __init__(
-        self,
-        model: ModelT,
-        *,
-        optimiser: OptimiserConfig,
-        seed: int,
-        compile_blocks: bool = False,
-        checkpoint_activations: bool = False,
-    ) -> None:
+    def __init__(self, model: ModelT, config: StepConfig) -> None:
         """Takes a model that has its initial weights.
 
         Args:
             model: Changed by training.
-            optimiser: Rates, schedule, average.
-            seed: Decides what is random inside a step, together with the step.
-            compile_blocks: Compile each block of the encoder, and the head: once for every size of
-                view, since their number is small and a graph for any size is slower.
-            checkpoint_activations: Keep only what enters each block of the encoder, and compute
-                the rest anew for the gradients: less memory, the same gradients.
+            config: How its weights move.
         """
         super().__init__()
         self.model: ModelT = model
@@ -78,11 +81,11 @@ class Training(LightningModule, Generic[ModelT]):
         self.num_steps_done = 0
         self.has_stopped = False
         """Whether training ends after this step, before its time."""
-        self._optimiser = optimiser
-        self._seed = seed
+        self._optimiser = config.optimiser
+        self._seed = config.seed
         self._images_px = (0, 0)
-        self.model.encoder.set_grad_checkpointing(checkpoint_activations)
-        if compile_blocks:
+        self.model.encoder.set_grad_checkpointing(config.checkpoint_activations)
+        if config.compile_blocks:
             # In place and block by block: names of weights stay, and equal blocks share one graph.
             for block in (*self.model.encoder.blocks, self.model.head):
                 block.compile(dynamic=False)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dav2.losses.gradient_matching import gradient_matching_loss
+from tests.fixtures.loss_terms import assert_ignores_invalid_pixels, assert_second_weighs_0
 
 
 def plain_loss(pred, target, valid, num_scales=4):
@@ -69,14 +70,7 @@ def test_sees_a_blurred_edge_that_the_data_term_hardly_sees():
 
 
 def test_ignores_pairs_with_an_invalid_pixel(batch):
-    pred, target, valid = batch
-    dirty = torch.where(valid, pred, torch.nan).requires_grad_()
-    loss = gradient_matching_loss(dirty, torch.where(valid, target, torch.inf), valid)
-    assert loss == gradient_matching_loss(pred, target, valid)
-    loss.backward()
-    assert dirty.grad.isfinite().all()
-    assert not dirty.grad[~valid].any()
-    assert dirty.grad[valid].any()
+    assert_ignores_invalid_pixels(gradient_matching_loss, batch)
 
 
 def test_is_0_without_a_valid_pair():
@@ -89,24 +83,8 @@ def test_is_0_without_a_valid_pair():
     assert not pred.grad.any()
 
 
-@pytest.mark.parametrize("spoilt", ["invalid", "constant pred", "constant target"])
-def test_a_degenerate_image_weighs_0_with_finite_gradients(batch, spoilt):
-    pred, target, valid = (tensor.clone() for tensor in batch)
-    match spoilt:
-        case "invalid":
-            valid[1] = False
-        case "constant pred":
-            pred[1] = 0.4
-        case "constant target":
-            target[1] = 0.4
-    expected = gradient_matching_loss(pred[:1], target[:1], valid[:1]).item() / 2
-    pred.requires_grad_()
-    loss = gradient_matching_loss(pred, target, valid)
-    assert loss.item() == pytest.approx(expected)
-    loss.backward()
-    assert pred.grad.isfinite().all()
-    assert not pred.grad[1].any()
-    assert pred.grad[0].any()
+def test_a_degenerate_image_weighs_0_with_finite_gradients(spoilt_batch):
+    assert_second_weighs_0(gradient_matching_loss, spoilt_batch)
 
 
 def test_refuses_less_than_one_scale(batch):

@@ -7,6 +7,7 @@ import torch
 from dav2.losses.gradient_matching import gradient_matching_loss
 from dav2.losses.normalisation import residual
 from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
+from tests.fixtures.loss_terms import assert_ignores_invalid_pixels, assert_second_weighs_0
 
 
 def plain_residual(pred, target, valid):
@@ -146,39 +147,12 @@ def test_the_gradient_is_that_of_the_definition_and_blind_to_shift_and_scale(bat
 
 @pytest.mark.parametrize("loss", [data, gradient])
 def test_ignores_invalid_pixels(batch, loss):
-    pred, target, valid = batch
-    dirty = torch.where(valid, pred, torch.nan).requires_grad_()
-    spoilt = loss(dirty, torch.where(valid, target, torch.inf), valid)
-    assert spoilt == loss(pred, target, valid)
-    spoilt.backward()
-    assert dirty.grad.isfinite().all()
-    assert not dirty.grad[~valid].any()
-    assert dirty.grad[valid].any()
+    assert_ignores_invalid_pixels(loss, batch)
 
 
 @pytest.mark.parametrize("loss", [data, gradient])
-@pytest.mark.parametrize("spoilt", ["invalid", "constant pred", "constant target", "one pixel"])
-def test_a_degenerate_image_weighs_0_with_finite_gradients(batch, loss, spoilt):
-    pred, target, valid = (tensor.clone() for tensor in batch)
-    match spoilt:
-        case "invalid":
-            valid[1] = False
-        case "constant pred":
-            pred[1] = 0.4
-        case "constant target":
-            target[1] = 0.4
-        case "one pixel":
-            valid[1] = False
-            valid[1, 2, 3] = True
-    others = [0, 2]
-    expected = loss(pred[others], target[others], valid[others]).item() * 2 / 3
-    pred.requires_grad_()
-    found = loss(pred, target, valid)
-    assert found.item() == pytest.approx(expected)
-    found.backward()
-    assert pred.grad.isfinite().all()
-    assert not pred.grad[1].any()
-    assert pred.grad[0].any()
+def test_a_degenerate_image_weighs_0_with_finite_gradients(spoilt_batch, loss):
+    assert_second_weighs_0(loss, spoilt_batch)
 
 
 def test_a_prediction_that_has_nothing_to_do_with_the_target_has_a_finite_gradient():

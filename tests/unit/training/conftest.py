@@ -58,12 +58,11 @@ def small_augment(**changes):
     return AugmentConfig(**{**given, **changes})
 
 
-def small_config(*, num_steps=6, max_depth_m=None, **changes):
-    target = "inverse_depth" if max_depth_m is None else "depth"
-    given = {
+def small_run(*, num_steps=6):
+    """What every training states: the fields of `RunConfig`."""
+    return {
         "name": "test",
         "seed": 3,
-        "losses": LossConfig(target, gradient_weight=0.5, trim_fraction=0.1),
         "optimiser": OptimiserConfig(
             num_steps=num_steps,
             encoder_lr=1e-3,
@@ -80,13 +79,6 @@ def small_config(*, num_steps=6, max_depth_m=None, **changes):
             blur_probability=0.5,
             blur_sigma_px=(0.1, 1.0),
         ),
-        "validation": ValidationConfig(
-            every_steps=3,
-            short_side_px=42,
-            batch_size=2,
-            keep_best=False,
-            max_depth_m=max_depth_m,
-        ),
         "batch_size": 3,
         "accumulate": 1,
         "precision": "float32",
@@ -97,4 +89,18 @@ def small_config(*, num_steps=6, max_depth_m=None, **changes):
         "log_every_steps": 4,
         "checkpoint_every_steps": 2,
     }
-    return FitConfig(**{**given, **changes})
+
+
+def small_config(*, num_steps=6, max_depth_m=None, **changes):
+    target = "inverse_depth" if max_depth_m is None else "depth"
+    given = small_run(num_steps=num_steps) | {
+        "losses": LossConfig(target, gradient_weight=0.5, trim_fraction=0.1),
+        "validation": ValidationConfig(
+            every_steps=3,
+            short_side_px=42,
+            batch_size=2,
+            keep_best=False,
+            max_depth_m=max_depth_m,
+        ),
+    }
+    return FitConfig(**given | changes)

@@ -10,7 +10,8 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.data import Views, collate
 from dav2.training.fit import fit
 from dav2.training.mixture import MixedSamples
-from dav2.training.module import DepthTraining, LossConfig, OptimiserConfig
+from dav2.training.module import DepthTraining, LossConfig
+from dav2.training.steps import OptimiserConfig, StepConfig
 
 
 class InterruptedTrainingError(RuntimeError):
@@ -64,11 +65,10 @@ def test_a_step_on_a_gpu_waits_for_nothing(discs, augment, alignment):
     model = DepthAnything(ModelConfig("vit64x4"))
     module = DepthTraining(
         model,
+        StepConfig(optimiser=OptimiserConfig(5, 1e-3, 1e-3, "linear", clip_norm=1.0), seed=0),
         losses=LossConfig(
             "inverse_depth", alignment=alignment, trim_fraction=0.1, feature_weight=1.0
         ),
-        optimiser=OptimiserConfig(5, 1e-3, 1e-3, "linear", clip_norm=1.0),
-        seed=0,
         max_sigma_px=1.0,
         cutmix=True,
         frozen_encoder=copy.deepcopy(model.encoder).cuda(),

@@ -1,5 +1,6 @@
 """The warm-up of an encoder on masked images."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.masked_images import MaskedImageTraining, WarmUpConfig, random_masks, warm_up
-from dav2.training.steps import OptimiserConfig
+from dav2.training.steps import OptimiserConfig, StepConfig
+from tests.unit.training.conftest import small_run
 
 CPU = torch.device("cpu")
 
@@ -16,32 +18,16 @@ class InterruptedTrainingError(RuntimeError):
     pass
 
 
-def config(views, *, num_steps=6, **changes):
-    given = {
-        "name": "test",
-        "seed": 3,
-        "optimiser": OptimiserConfig(
-            num_steps=num_steps,
-            encoder_lr=5e-3,
-            decoder_lr=5e-3,
-            schedule="cosine",
-            warmup_steps=2,
-            clip_norm=1.0,
-            average_decay=0.9,
-        ),
+def config(views, *, num_steps=6, mask_ratio=0.6, **changes):
+    given = small_run(num_steps=num_steps)
+    given |= {
+        "optimiser": replace(given["optimiser"], encoder_lr=5e-3, decoder_lr=5e-3),
         "augment": views,
         "batch_size": 4,
-        "accumulate": 1,
-        "precision": "float32",
-        "device": "cpu",
-        "num_threads": 1,
-        "num_workers": 0,
-        "memory_limit_bytes": 10**8,
         "log_every_steps": 2,
         "checkpoint_every_steps": 1,
-        "mask_ratio": 0.6,
     }
-    return WarmUpConfig(**given | changes)
+    return WarmUpConfig(**given | changes, mask_ratio=mask_ratio)
 
 
 @pytest.fixture
@@ -93,7 +79,8 @@ def test_masks_follow_the_place_in_the_stream_whatever_the_number_of_ranks():
     optimiser = OptimiserConfig(5, 1e-3, 1e-3, "constant")
 
     def masks(rank, num_ranks, batch_idx, *, step=0, size=8):
-        training = MaskedImageTraining(model, mask_ratio=0.5, optimiser=optimiser, seed=1)
+        config = StepConfig(optimiser=optimiser, seed=1)
+        training = MaskedImageTraining(model, config, mask_ratio=0.5)
         training.num_steps_done = step
         training.start_step()
         training._trainer = SimpleNamespace(

@@ -15,7 +15,7 @@ from dav2.models.dpt import DPTHead
 from dav2.training.augment import distort
 from dav2.training.data import Views, collate
 from dav2.training.module import DepthTraining, LossConfig
-from dav2.training.steps import OptimiserConfig
+from dav2.training.steps import OptimiserConfig, StepConfig
 from tests.fixtures.operations import Operations
 
 
@@ -25,14 +25,13 @@ def batch(discs, augment):
     return collate([views[position] for position in range(3)])
 
 
-def training(losses, *, max_depth_m=None, frozen=False, layer_decay=1.0, **options):
+def training(losses, *, max_depth_m=None, frozen=False, cutmix=False, moves=None, **options):
     torch.manual_seed(0)
     model = DepthAnything(ModelConfig("vit64x4", max_depth_m))
-    optimiser = OptimiserConfig(5, 1e-3, 1e-2, "linear", layer_decay=layer_decay)
+    optimiser = OptimiserConfig(5, 1e-3, 1e-2, "linear", **moves or {})
+    config = StepConfig(optimiser=optimiser, seed=0, **options)
     encoder = copy.deepcopy(model.encoder) if frozen else None
-    return DepthTraining(
-        model, losses=losses, optimiser=optimiser, seed=0, frozen_encoder=encoder, **options
-    )
+    return DepthTraining(model, config, losses=losses, cutmix=cutmix, frozen_encoder=encoder)
 
 
 def gradients(module, batch):
@@ -192,7 +191,7 @@ def test_encoder_and_head_have_their_own_rates_and_no_parameter_is_left_out():
 
 
 def test_each_block_has_its_share_of_the_rate_of_the_block_above():
-    module = training(LossConfig("inverse_depth"), layer_decay=0.5)
+    module = training(LossConfig("inverse_depth"), moves={"layer_decay": 0.5})
     optimiser = module.configure_optimizers()["optimizer"]
     names = {id(parameter): name for name, parameter in module.model.named_parameters()}
     groups = [
@@ -271,9 +270,7 @@ def test_the_average_follows_the_weights_faster_while_it_is_young(batch, monkeyp
 
 
 def test_without_a_decay_the_average_is_the_last_weights(batch, monkeypatch):
-    model = DepthAnything(ModelConfig("vit64x4"))
-    optimiser = OptimiserConfig(5, 1e-3, 1e-3, "linear", average_decay=0.0)
-    module = DepthTraining(model, losses=LossConfig("inverse_depth"), optimiser=optimiser, seed=0)
+    module = training(LossConfig("inverse_depth"), moves={"average_decay": 0.0})
     monkeypatch.setattr("lightning.pytorch.LightningModule.optimizer_step", lambda *_: None)
     with torch.no_grad():
         for parameter in module.model.parameters():
