@@ -2,17 +2,27 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from jaxtyping import Float32
 
 from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
-from stages.evaluation import OUTPUTS, Domain, EvaluateParams, Evaluation, Predicted
+from stages.evaluation import (
+    KINDS,
+    OUTPUTS,
+    Domain,
+    EvaluateParams,
+    Evaluation,
+    Kind,
+    Predicted,
+    source_protocols,
+)
 from stages.evaluation_summary import flat
 from stages.params import load
 from stages.program import run
@@ -22,9 +32,17 @@ from stages.tracking import tracked
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dav2.data.preparation import Preparation
+    from dav2.data.sample import DepthSample
     from dav2.models.depth_anything import DepthAnything
+    from dav2.prediction.model_input import ModelInput
 
 _SMALLEST_DEPTH_M = np.float32(1e-6)  # a metric model may say 0, whose inverse is no number
+
+_BATCH_PIXELS = 1 << 25
+"""Most pixels read at once; a larger image comes alone."""
+_PUBLISHED_DOMAINS: dict[float, Domain] = {20.0: "indoor", 80.0: "outdoor"}
+"""Of the authors' metric models, by the metres at which they saturate."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +54,8 @@ class _Model:
     """Of a metric model; None for a relative one."""
     trained_px: int
     """Short side of the images it was trained on."""
+    preparation: "Preparation"
+    """How those were resized."""
 
 
 def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None:
@@ -47,9 +67,9 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
     Args:
         name: What the model is called.
         manifest_path: Gated manifest of the evaluation sources.
-        checkpoint: The model.
+        checkpoint: The model: ours, a `.pth` of the authors, or a folder of Transformers.
         output: Folder to write: `metrics.json`, `per_image.parquet`, `pairs.parquet`,
-            `predictions/*.png` and `predictions.json`.
+            `predictions/*.png`, `predictions.json` and `protocols.json`.
 
     Raises:
         SystemExit: With one line, if parameters, checkpoint or samples are not what they should be.
@@ -77,7 +97,7 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
             for predicted in _predicted(params, manifest, reader, model, domains):
                 evaluation.add(predicted)
             num_parameters = sum(weights.numel() for weights in model.network.parameters())
-            sizes = {"parameters": num_parameters, "bytes": checkpoint.stat().st_size}
+            sizes = {"parameters": num_parameters, "bytes": _num_bytes(checkpoint)}
             metrics = evaluation.finish(sizes)
         run.log_metrics(flat(metrics))
         for source, panel in evaluation.panels.items():
@@ -97,36 +117,76 @@ def _predicted(
     from tqdm import tqdm
 
     from dav2.models.device import chosen_device
-    from dav2.predict import predict
 
     torch.set_num_threads(params.num_threads)
     device = chosen_device(params.device, where="evaluate.device")
     model.network.to(device)
     half = params.dtype == "bfloat16" or (params.dtype == "auto" and device == "cuda")
+    dtype = torch.bfloat16 if half else None
+    inputs = _inputs(params, model, domains)
+    sources = [str(source) for source in manifest["source"]]
     with tqdm(total=len(reader), desc="evaluate", unit="image") as bar:
-        for first in range(0, len(reader), params.batch_size):
-            rows = range(first, min(first + params.batch_size, len(reader)))
+        for rows in _batches(manifest, params.batch_size):
             samples = [reader.read(row) for row in rows]
-            maps = predict(
-                model.network,
-                [sample.image for sample in samples],
-                short_side_px=params.short_side_px or model.trained_px,
-                preparation="antialiased",
-                batch_size=params.batch_size,
-                dtype=torch.bfloat16 if half else None,
-            )
-            for row, sample, values in zip(rows, samples, maps, strict=True):
-                if model.domain is None:
-                    yield Predicted(row, sample, relative_depth=values)
-                else:
-                    applies = domains[manifest["source"].iloc[row]] == model.domain
-                    yield Predicted(
-                        row,
-                        sample,
-                        1 / np.maximum(values, _SMALLEST_DEPTH_M),
-                        values if applies else None,
-                    )
+            wanted = [inputs[sources[row]] for row in rows]
+            maps = _maps(params, model, samples, wanted, dtype)
+            for row, sample, kinds, found in zip(rows, samples, wanted, maps, strict=True):
+                values = found["relative"]
+                if model.domain is not None:
+                    values = 1 / np.maximum(values, _SMALLEST_DEPTH_M)
+                yield Predicted(row, sample, values, found["metric"] if "metric" in kinds else None)
                 bar.update()
+
+
+def _inputs(
+    params: EvaluateParams, model: _Model, domains: Mapping[str, str]
+) -> dict[str, dict[Kind, "ModelInput"]]:
+    """Returns, for each source, what the model sees under each protocol that applies to it."""
+    short_side_px = params.short_side_px or model.trained_px
+    return {
+        source: {
+            kind: protocol.model_input(short_side_px, model.preparation)
+            for kind, (_, protocol) in protocols.items()
+            if kind == "relative" or domains[source] == model.domain
+        }
+        for source, protocols in source_protocols(params, domains).items()
+    }
+
+
+def _batches(manifest: "pd.DataFrame", batch_size: int) -> Iterator[range]:
+    """Yields ranges of rows that fit into memory together."""
+    pixels = (manifest["width"].astype("int64") * manifest["height"]).tolist()
+    first = 0
+    while first < len(pixels):
+        last = first + 1
+        while last < min(first + batch_size, len(pixels)):
+            if sum(pixels[first : last + 1]) > _BATCH_PIXELS:
+                break
+            last += 1
+        yield range(first, last)
+        first = last
+
+
+def _maps(
+    params: EvaluateParams,
+    model: _Model,
+    samples: "Sequence[DepthSample]",
+    wanted: "Sequence[Mapping[Kind, ModelInput]]",
+    dtype: Any,
+) -> "list[dict[Kind, Float32[np.ndarray, '_H _W']]]":
+    """Returns the model's map of each sample under each protocol; equal inputs are run once."""
+    from dav2.prediction.seen import predict_with
+
+    found: list[dict[Kind, Float32[np.ndarray, "_H _W"]]] = [{} for _ in samples]
+    for chosen in dict.fromkeys(one for kinds in wanted for one in kinds.values()):
+        places = [place for place, kinds in enumerate(wanted) if chosen in kinds.values()]
+        images = [samples[place].image for place in places]
+        maps = predict_with(
+            model.network, images, chosen, batch_size=params.batch_size, dtype=dtype
+        )
+        for place, values in zip(places, maps, strict=True):
+            found[place] |= {kind: values for kind in KINDS if wanted[place].get(kind) == chosen}
+    return found
 
 
 def _load(checkpoint: Path) -> _Model:
@@ -134,22 +194,35 @@ def _load(checkpoint: Path) -> _Model:
 
     network, metadata = load_model(checkpoint)
     trained_px = int(metadata.get("short_side_px", network.encoder.config.native_px))
-    return _Model(network, _metric_domain(network, metadata, checkpoint), trained_px)
+    return _Model(
+        network,
+        _metric_domain(network, metadata, checkpoint),
+        trained_px,
+        # What we trained carries metadata, and saw antialiased images.
+        "antialiased" if metadata else "authors",
+    )
 
 
 def _metric_domain(
     model: "DepthAnything", metadata: dict[str, Any], checkpoint: Path
 ) -> Domain | None:
     """Returns the domain of a metric model, None for a relative one."""
-    if model.config.max_depth_m is None:
+    max_depth_m = model.config.max_depth_m
+    if max_depth_m is None:
         return None
+    named = metadata.get("domain") if metadata else _PUBLISHED_DOMAINS.get(max_depth_m)
     for domain in get_args(Domain):
-        if metadata.get("domain") == domain:
+        if named == domain:
             return domain  # type: ignore[no-any-return]
     raise ValueError(
         f"{checkpoint}: expected the domain of a metric model to be one of "
-        f"{', '.join(get_args(Domain))}, got {metadata.get('domain')!r}"
+        f"{', '.join(get_args(Domain))}, got {named!r}"
     )
+
+
+def _num_bytes(checkpoint: Path) -> int:
+    files = checkpoint.rglob("*") if checkpoint.is_dir() else [checkpoint]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32, UInt8
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from dav2.data.da2k import Da2k
 from dav2.data.files import write_json
@@ -23,20 +23,16 @@ from dav2.data.open import SourceLocation
 from dav2.data.sample import DepthSample, SampleFiles
 from dav2.labeling.codec import encode_label
 from dav2.metrics.boundary import boundary_f1
-from dav2.metrics.depth import (
-    AlignedDepth,
-    Alignment,
-    Crop,
-    Protocol,
-    align,
-    depth_errors,
-    evaluated_pixels,
-)
+from dav2.metrics.depth import AlignedDepth, align, depth_errors
 from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs, sample_sky_pairs
-from stages.evaluation_summary import DENSE_METRICS, summarise
+from dav2.metrics.pixels import evaluated_pixels, reference_depth
+from stages.evaluation_protocols import ProtocolParams, check_source, read_protocol
+from stages.evaluation_summary import DENSE_METRICS, WITH_UNIT, summarise
 from stages.params import Params
 
 Domain = Literal["indoor", "outdoor"]
+Kind = Literal["relative", "metric"]
+KINDS: tuple[Kind, ...] = ("relative", "metric")
 
 _PER_IMAGE = pa.schema(
     [
@@ -66,29 +62,11 @@ OUTPUTS = (
     "per_image.parquet",
     "predictions",
     "predictions.json",
+    "protocols.json",
 )
 """What stands in a model's folder of evaluation."""
 
 logger = logging.getLogger(__name__)
-
-
-class ProtocolParams(Params):
-    """One protocol; `dav2.metrics.depth.Protocol` says what its fields mean."""
-
-    alignment: Alignment
-    crop: Crop
-    min_depth_m: PositiveFloat
-    max_depth_m: PositiveFloat
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min_depth_m >= self.max_depth_m:
-            raise ValueError(f"expected min_depth_m below max_depth_m, got {self.min_depth_m}")
-        return self
-
-    def protocol(self) -> Protocol:
-        """Returns the protocol as the measures take it."""
-        return Protocol(**self.model_dump())
 
 
 class EvaluateParams(Params):
@@ -103,10 +81,12 @@ class EvaluateParams(Params):
     batch_size: PositiveInt
     short_side_px: Annotated[int, Field(gt=0, multiple_of=14)] | None
     """Short side of the model's input, the whole image, never a crop; null: as it was trained."""
-    relative: ProtocolParams
-    """Of every model: predictions up to scale and shift of inverse depth."""
-    metric: Annotated[dict[Domain, ProtocolParams], Field(min_length=2)]
-    """Of metric models, on the sources of their domain: metres as they stand."""
+    relative: str
+    """Protocol of every model, on every source with depth: a file of `protocols/`."""
+    metric: Annotated[dict[Domain, str], Field(min_length=2)]
+    """Protocols of metric models, on the sources of their domain."""
+    protocols: dict[str, Annotated[dict[Kind, str], Field(min_length=1)]]
+    """Those of single sources, by name, in place of these."""
     num_pairs: Annotated[int, Field(gt=0, multiple_of=2)]
     """Pairs of points drawn from the dense truth of an image, half with the upper point closer."""
     min_pair_ratio: Annotated[float, Field(gt=1)]
@@ -117,6 +97,33 @@ class EvaluateParams(Params):
     """Most predictions kept as pictures per source, the same samples for every model."""
     bootstrap_resamples: PositiveInt
     """Draws behind the confidence intervals."""
+
+    @model_validator(mode="after")
+    def _protocols_fit(self) -> Self:
+        own = list(self.protocols.values())
+        relative = [self.relative, *(entry["relative"] for entry in own if "relative" in entry)]
+        metric = [*self.metric.values(), *(entry["metric"] for entry in own if "metric" in entry)]
+        for name in (*relative, *metric):
+            alignment = read_protocol(name).alignment
+            if read_protocol(name).protocol().is_relative != (name in relative):
+                raise ValueError(
+                    f"expected a protocol aligned in {'inverse ' * (name in relative)}depth, got "
+                    f"{name}, aligned in {alignment}"
+                )
+        return self
+
+    def protocol_of(self, kind: Kind, source: str, domain: str) -> str | None:
+        """Returns the name of a source's protocol; None where metric models have none.
+
+        Args:
+            kind: Of relative or of metric depth.
+            source: Name of the source.
+            domain: That of the source.
+        """
+        own = self.protocols.get(source, {}).get(kind)
+        if own is not None or kind == "relative":
+            return own or self.relative
+        return {str(name): protocol for name, protocol in self.metric.items()}.get(domain)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +136,7 @@ class Predicted:
     relative_depth: Float32[np.ndarray, "H W"]
     """Inverse depth up to scale and shift, higher is closer."""
     depth_m: Float32[np.ndarray, "H W"] | None = None
-    """Metres, in a source of a metric protocol's domain; None where no such protocol applies."""
+    """Metres, in a source of a metric protocol; None where no such protocol applies."""
 
 
 class Evaluation:
@@ -154,10 +161,13 @@ class Evaluation:
             domains: Domain of each source; decides the metric protocol.
         """
         self._manifest, self._folder, self._params = manifest, folder, params
-        self._relative = params.relative.protocol()
-        protocols = {str(domain): entry.protocol() for domain, entry in params.metric.items()}
-        self._metric = {
-            source: protocols[domain] for source, domain in domains.items() if domain in protocols
+        self._protocols = source_protocols(params, domains)
+        self._described = {
+            source: {
+                kind: check_source(name, entry, manifest[manifest["source"] == source])
+                for kind, (name, entry) in kinds.items()
+            }
+            for source, kinds in self._protocols.items()
         }
         self._annotations = {
             name: Da2k(location.root)
@@ -192,12 +202,9 @@ class Evaluation:
             self._add_annotated(row, predicted)
         aligned = None
         if sample.depth is not None:
-            aligned = self._add_dense(
-                source, sample, prediction, name="relative", of=self._relative
-            )
+            aligned = self._add_dense(source, sample, prediction, kind="relative")
         if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
-            protocol = self._metric[source]
-            self._add_dense(source, sample, predicted.depth_m, name="metric", of=protocol)
+            self._add_dense(source, sample, predicted.depth_m, kind="metric")
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
 
@@ -218,7 +225,18 @@ class Evaluation:
             table = table.replace_schema_metadata(None)
             pq.write_table(table, self._folder / name, compression="zstd")
         write_json(self._pictures, self._folder / "predictions.json")
-        metrics = summarise(per_image, pairs, num_resamples=self._params.bootstrap_resamples)
+        write_json(self._described, self._folder / "protocols.json")
+        metrics = summarise(
+            per_image,
+            pairs,
+            num_resamples=self._params.bootstrap_resamples,
+            pooled={
+                (kind, source)
+                for source, kinds in self._protocols.items()
+                for kind, (_, entry) in kinds.items()
+                if entry.averaging == "pixel"
+            },
+        )
         if model is not None:
             metrics["model"] = dict(model)
         write_json(metrics, self._folder / "metrics.json")
@@ -230,30 +248,32 @@ class Evaluation:
         sample: DepthSample,
         prediction: Float32[np.ndarray, "H W"],
         *,
-        name: Literal["relative", "metric"],
-        of: Protocol,
+        kind: Kind,
     ) -> AlignedDepth | None:
         """Measures against the depth map; returns the aligned prediction, None without pixels."""
         assert sample.depth is not None
         assert sample.valid is not None
+        of = self._protocols[source][kind][1].protocol()
         protocol = of if sample.scale_known else of.without_unit()
-        pixels = evaluated_pixels(sample.depth, sample.valid, sky=sample.sky, protocol=protocol)
+        depth = reference_depth(sample.depth, sample.sky, protocol=protocol)
+        pixels = evaluated_pixels(depth, sample.valid, sky=sample.sky, protocol=protocol)
         row = {
             "sample_id": sample.sample_id,
             "source": source,
-            "protocol": name,
+            "protocol": kind,
             "num_pixels": int(pixels.sum()),
         }
         self._per_image.append(row)
         if not pixels.any():
-            logger.warning("%s: no pixel within the %s protocol", sample.sample_id, name)
+            logger.warning("%s: no pixel within the %s protocol", sample.sample_id, kind)
             return None
-        aligned = align(prediction, sample.depth, pixels=pixels, protocol=protocol)
-        row |= depth_errors(aligned.depth, sample.depth, pixels=pixels)
+        aligned = align(prediction, depth, pixels=pixels, protocol=protocol)
+        row |= depth_errors(aligned.depth, depth, pixels=pixels)
         if not sample.scale_known:
-            del row["rmse"]
-        row["boundary_f1"] = boundary_f1(aligned.depth, sample.depth, pixels=pixels)
-        if name == "relative":
+            for name in WITH_UNIT:
+                del row[name]
+        row["boundary_f1"] = boundary_f1(aligned.depth, depth, pixels=pixels)
+        if kind == "relative":
             row |= self._order(sample, prediction, pixels)
         return aligned
 
@@ -346,6 +366,25 @@ class Evaluation:
         if source not in self.panels:
             truth = [] if sample.depth is None else [sample.inverse_depth()]
             self.panels[source] = _panel(sample.image, [*truth, shown])
+
+
+def source_protocols(
+    params: EvaluateParams, domains: Mapping[str, str]
+) -> dict[str, dict[Kind, tuple[str, ProtocolParams]]]:
+    """Returns name and content of each source's protocols.
+
+    Args:
+        params: Names the protocols.
+        domains: Domain of each source.
+    """
+    return {
+        source: {
+            kind: (name, read_protocol(name))
+            for kind in KINDS
+            if (name := params.protocol_of(kind, source, domain)) is not None
+        }
+        for source, domain in domains.items()
+    }
 
 
 def saved_rows(manifest: pd.DataFrame, num_per_source: int) -> set[int]:

@@ -1,6 +1,6 @@
 """Sums up an evaluation: means over images, accuracies over pairs, confidence intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,43 @@ DENSE_METRICS = (
     "delta3",
     "abs_rel",
     "abs_rel_inverse",
+    "sq_rel",
     "rmse",
+    "rmse_log",
+    "rmse_inverse",
     "log10",
     "silog",
+    "log_bias",
     "boundary_f1",
     "pair_accuracy",
     "sky_order",
 )
 """Measures of one image with a depth map, in the order of every table."""
+WITH_UNIT = ("sq_rel", "rmse", "rmse_inverse")
+"""Those in metres or their inverse."""
 RESERVED = ("average", "da2k", "intervals", "metric", "model")
 """Keys of `metrics.json` that no source may have as its name."""
 
 _DECIMALS = 6
+_MEANS_OF_PIXELS = (
+    "delta1",
+    "delta2",
+    "delta3",
+    "abs_rel",
+    "abs_rel_inverse",
+    "sq_rel",
+    "log10",
+    "log_bias",
+)
+_ROOTS_OF_PIXELS = ("rmse", "rmse_log", "rmse_inverse")
 
 
 def summarise(
-    per_image: pd.DataFrame, pairs: pd.DataFrame, *, num_resamples: int
+    per_image: pd.DataFrame,
+    pairs: pd.DataFrame,
+    *,
+    num_resamples: int,
+    pooled: Collection[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Returns the content of `metrics.json`.
 
@@ -43,6 +64,8 @@ def summarise(
         per_image: Rows of `per_image.parquet`.
         pairs: Rows of `pairs.parquet`.
         num_resamples: Draws behind an interval.
+        pooled: Protocol (`relative`, `metric`) and source of those whose measures are means over
+            the pixels of all images, as far as they are means over pixels at all.
 
     Raises:
         ValueError: If a source has the name of another part of the tree.
@@ -52,10 +75,9 @@ def summarise(
         raise ValueError(
             f"evaluation: expected sources not named {', '.join(RESERVED)}, got {taken[0]}"
         )
-    metrics, intervals = _dense(per_image[per_image["protocol"] == "relative"], num_resamples)
-    metric_rows = per_image[per_image["protocol"] == "metric"]
-    if len(metric_rows):
-        metrics["metric"], intervals["metric"] = _dense(metric_rows, num_resamples)
+    metrics, intervals = _dense(per_image, "relative", num_resamples, pooled)
+    if (per_image["protocol"] == "metric").any():
+        metrics["metric"], intervals["metric"] = _dense(per_image, "metric", num_resamples, pooled)
     if len(pairs):
         metrics["da2k"], intervals["da2k"] = _annotated(pairs, num_resamples)
     return {**metrics, "intervals": intervals}
@@ -72,7 +94,13 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def _dense(rows: pd.DataFrame, num_resamples: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _dense(
+    per_image: pd.DataFrame,
+    protocol: str,
+    num_resamples: int,
+    pooled: Collection[tuple[str, str]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    rows = per_image[per_image["protocol"] == protocol]
     means: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
     for source, group in rows.groupby("source"):
@@ -86,6 +114,10 @@ def _dense(rows: pd.DataFrame, num_resamples: int) -> tuple[dict[str, Any], dict
             name: _interval(values, np.ones_like(values), num_resamples)
             for name, values in known.items()
         }
+        if (protocol, source) in pooled:
+            over_pixels = _pooled(group[group["num_pixels"] > 0], num_resamples)
+            means[str(source)] |= over_pixels[0]
+            intervals[str(source)] |= over_pixels[1]
     if means:
         gathered = {
             name: [entry[name] for entry in means.values() if name in entry]
@@ -94,6 +126,33 @@ def _dense(rows: pd.DataFrame, num_resamples: int) -> tuple[dict[str, Any], dict
         means["average"] = {
             name: _rounded(np.mean(values)) for name, values in gathered.items() if values
         }
+    return means, intervals
+
+
+def _pooled(
+    group: pd.DataFrame, num_resamples: int
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Returns measures over the pixels of all images, with intervals over images."""
+    means: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    exact: dict[str, float] = {}
+    for name in (*_MEANS_OF_PIXELS, *_ROOTS_OF_PIXELS):
+        rows = group[[name, "num_pixels"]].dropna().to_numpy(dtype=np.float64)
+        if not len(rows):
+            continue
+        is_root = name in _ROOTS_OF_PIXELS
+        values, counts = rows[:, 0], rows[:, 1]
+        sums = (values**2 if is_root else values) * counts
+        mean = float(sums.sum() / counts.sum())
+        ends = bootstrap_interval(sums, counts, num_resamples=num_resamples)
+        exact[name] = float(np.sqrt(mean)) if is_root else mean
+        means[name] = _rounded(exact[name])
+        # A root is monotone: the ends of its interval are the roots of the ends.
+        intervals[name] = [_rounded(np.sqrt(end) if is_root else end) for end in ends]
+    if "rmse_log" in exact:
+        variance = exact["rmse_log"] ** 2 - exact["log_bias"] ** 2
+        means["silog"] = _rounded(100.0 * np.sqrt(max(variance, 0.0)))
+        # Its interval, of two means at once, is that of the mean over images.
     return means, intervals
 
 

@@ -12,7 +12,14 @@ import pandas as pd
 from dav2.metrics.bootstrap import bootstrap_interval
 from stages.evaluation_summary import RESERVED
 from stages.report_charts import Dot, dot_chart
-from stages.report_results import MEASURES, METRIC_MEASURES, Measure, Model, is_relative
+from stages.report_results import (
+    MEASURES,
+    METRIC_MEASURES,
+    Measure,
+    Model,
+    is_relative,
+    protocol_line,
+)
 
 
 def result_sections(
@@ -43,6 +50,7 @@ def result_sections(
                 "is_unseen": source in unseen,
                 "num_images": int(max(counts, default=0)),
                 "table": table(relative, source, MEASURES),
+                "protocol": protocol_line(relative, source),
                 "charts": charts,
                 "dataset": ", ".join(
                     sorted(set(manifest[manifest["source"] == source]["dataset"]))
@@ -67,7 +75,8 @@ def metric_sections(models: Sequence[Model]) -> list[dict[str, Any]]:
     for source in sources:
         judged = [m for m in models if source in m.metrics.get("metric", {})]
         found = table(judged, source, METRIC_MEASURES, "metric")
-        sections.append({"source": source, "table": found})
+        line = protocol_line(judged, source, "metric")
+        sections.append({"source": source, "table": found, "protocol": line})
     return sections
 
 

@@ -32,10 +32,9 @@ evaluate:
   num_threads: 1
   batch_size: 2
   short_side_px: 28
-  relative: {alignment: inverse_depth, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
-  metric:
-    indoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 20.0}
-    outdoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
+  relative: default/relative
+  metric: {indoor: default/indoor, outdoor: default/outdoor}
+  protocols: {}
   num_pairs: 20
   min_pair_ratio: 1.3
   baseline_samples: 100

@@ -1,5 +1,7 @@
 """What evaluation does with each kind of sample, and how it sums up."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,16 +10,15 @@ from dav2.data.sample import DepthSample
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
 from stages.evaluation_summary import DENSE_METRICS, flat, summarise
 
-PROTOCOL = {"alignment": "inverse_depth", "crop": "none", "min_depth_m": 0.1, "max_depth_m": 80.0}
-METRIC = PROTOCOL | {"alignment": "none"}
 PARAMS = {
     "device": "cpu",
     "dtype": "float32",
     "num_threads": 1,
     "batch_size": 2,
     "short_side_px": 28,
-    "relative": PROTOCOL,
-    "metric": {"indoor": METRIC | {"max_depth_m": 20.0}, "outdoor": METRIC},
+    "relative": "default/relative",
+    "metric": {"indoor": "default/indoor", "outdoor": "default/outdoor"},
+    "protocols": {},
     "num_pairs": 20,
     "min_pair_ratio": 1.3,
     "baseline_samples": 10,
@@ -105,6 +106,26 @@ def test_an_image_without_depth_leaves_a_picture_and_no_measure(evaluation, tmp_
     assert evaluation.panels["s"].shape == (HEIGHT, 2 * WIDTH, 3)
 
 
+def test_a_source_may_have_protocols_of_its_own(tmp_path):
+    own = PARAMS | {"protocols": {"s": {"relative": "marigold/any", "metric": "zoedepth/indoor"}}}
+    params = EvaluateParams.model_validate(own)
+    assert params.protocol_of("relative", "t", "indoor") == "default/relative"
+    assert params.protocol_of("metric", "t", "mixed") is None
+    manifest = pd.DataFrame({"sample_id": ["s-0"], "source": ["s"]})
+    evaluation = Evaluation(
+        manifest, tmp_path / "out", params=params, sources={}, domains={"s": "indoor"}
+    )
+    true = sample()
+    evaluation.add(Predicted(0, true, true.inverse_depth(), true.depth))
+    evaluation.finish()
+    written = json.loads((tmp_path / "out" / "protocols.json").read_text())
+    assert written["s"]["relative"]["floor_inverse_depth"] == 0.001
+    assert "zoedepth/indoor: not aligned" in written["s"]["metric"]["says"]
+    table = pd.read_parquet(tmp_path / "out" / "per_image.parquet").set_index("protocol")
+    assert table.loc["relative", "num_pixels"] == HEIGHT * WIDTH  # no limit
+    assert table.loc["metric", "num_pixels"] < table.loc["relative", "num_pixels"]
+
+
 def test_a_prediction_of_another_size_is_refused(evaluation):
     with pytest.raises(ValueError, match=r"s-0: expected .* size \(6, 8\), got \(3, 8\)"):
         evaluation.add(Predicted(0, sample(), np.ones((3, 8), np.float32)))
@@ -118,8 +139,10 @@ def test_a_prediction_that_is_no_number_is_refused(evaluation):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"relative": PROTOCOL | {"min_depth_m": 90.0}}, "min_depth_m below max_depth_m, got 90"),
-        ({"metric": {"indoor": METRIC}}, "metric"),
+        ({"metric": {"indoor": "default/indoor"}}, "metric"),
+        ({"relative": "default/indoor"}, "aligned in inverse depth, got default/indoor, aligned"),
+        ({"protocols": {"s": {"metric": "v2/any"}}}, "aligned in depth, got v2/any"),
+        ({"relative": "v3/any"}, "expected a protocol of .*v2/kitti.*, got 'v3/any'"),
         ({"num_pairs": 3}, "num_pairs"),
         ({"short_side_px": 100}, "short_side_px"),
         ({"short_sides_px": 28}, "short_sides_px"),
@@ -153,6 +176,25 @@ def test_means_are_over_images_then_over_sources():
     assert metrics["t"] == {"delta1": 0.9, "num_images": 1}
     assert metrics["average"] == {"delta1": 0.6, "sky_order": 0.5}
     assert metrics["intervals"]["t"] == {"delta1": [0.9, 0.9]}
+
+
+def test_a_protocol_may_average_over_the_pixels_of_all_images():
+    table = rows(
+        entries=[
+            {"num_pixels": 30, "delta1": 0.2, "rmse": 1.0, "rmse_log": 0.5, "log_bias": 0.3},
+            {"num_pixels": 10, "delta1": 0.6, "rmse": 3.0, "rmse_log": 0.1, "log_bias": -0.1},
+            {"num_pixels": 0},
+        ]
+    )
+    metrics = summarise(table, NO_PAIRS, num_resamples=20, pooled={("relative", "s")})
+    assert metrics["s"]["delta1"] == pytest.approx((30 * 0.2 + 10 * 0.6) / 40)
+    assert metrics["s"]["rmse"] == pytest.approx(np.sqrt((30 * 1 + 10 * 9) / 40), abs=1e-6)
+    mean, square = (30 * 0.3 - 10 * 0.1) / 40, (30 * 0.25 + 10 * 0.01) / 40
+    assert metrics["s"]["silog"] == pytest.approx(100 * np.sqrt(square - mean**2), abs=1e-6)
+    assert metrics["s"]["num_images"] == 2
+    low, high = metrics["intervals"]["s"]["rmse"]
+    assert 1.0 <= low <= metrics["s"]["rmse"] <= high <= 3.0
+    assert summarise(table, NO_PAIRS, num_resamples=20)["s"]["delta1"] == 0.4
 
 
 def test_pairs_are_pooled_by_scenario():
