@@ -21,6 +21,7 @@ from stages.evaluation import (
     Evaluation,
     Kind,
     Predicted,
+    saved_rows,
     source_protocols,
 )
 from stages.evaluation_summary import flat
@@ -117,6 +118,7 @@ def _predicted(
     from tqdm import tqdm
 
     from dav2.models.device import chosen_device
+    from dav2.prediction.changes import inconsistencies
 
     torch.set_num_threads(params.num_threads)
     device = chosen_device(params.device, where="evaluate.device")
@@ -125,16 +127,22 @@ def _predicted(
     dtype = torch.bfloat16 if half else None
     inputs = _inputs(params, model, domains)
     sources = [str(source) for source in manifest["source"]]
+    changed = saved_rows(manifest, params.consistency_samples)
     with tqdm(total=len(reader), desc="evaluate", unit="image") as bar:
         for rows in _batches(manifest, params.batch_size):
             samples = [reader.read(row) for row in rows]
             wanted = [inputs[sources[row]] for row in rows]
             maps = _maps(params, model, samples, wanted, dtype)
             for row, sample, kinds, found in zip(rows, samples, wanted, maps, strict=True):
+                changes: dict[str, float] = {}
                 values = found["relative"]
+                if row in changed and sample.depth is not None:
+                    changes = inconsistencies(
+                        model.network, sample.image, values, kinds["relative"], dtype=dtype
+                    )
                 if model.domain is not None:
                     values = 1 / np.maximum(values, _SMALLEST_DEPTH_M)
-                yield Predicted(row, sample, values, found["metric"] if "metric" in kinds else None)
+                yield Predicted(row, sample, values, found.get("metric"), changes)
                 bar.update()
 
 

@@ -5,7 +5,7 @@ Axes: H height, W width (pixels of an image as stored).
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,49 +13,34 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from dav2.data.booster import Booster
 from dav2.data.da2k import Da2k
+from dav2.data.diw import Diw
 from dav2.data.files import write_json
-from dav2.data.manifest import extra_files
 from dav2.data.open import SourceLocation
-from dav2.data.sample import DepthSample, SampleFiles
+from dav2.data.sample import DepthSample
 from dav2.labeling.codec import encode_label
-from dav2.metrics.boundary import boundary_f1
-from dav2.metrics.depth import AlignedDepth, align, depth_errors
-from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs, sample_sky_pairs
-from dav2.metrics.pixels import evaluated_pixels, reference_depth
+from dav2.metrics.depth import AlignedDepth
+from stages.evaluation_measures import (
+    PAIRS,
+    PER_IMAGE,
+    glass_and_mirrors,
+    measure_annotated,
+    measure_depth,
+    measure_order,
+    measure_region,
+)
 from stages.evaluation_protocols import ProtocolParams, check_source, read_protocol
-from stages.evaluation_summary import DENSE_METRICS, WITH_UNIT, summarise
+from stages.evaluation_summary import summarise
 from stages.params import Params
 
 Domain = Literal["indoor", "outdoor"]
 Kind = Literal["relative", "metric"]
 KINDS: tuple[Kind, ...] = ("relative", "metric")
 
-_PER_IMAGE = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("protocol", pa.string(), nullable=False),  # relative or metric
-        pa.field("num_pixels", pa.int64(), nullable=False),  # evaluated; 0: no measure
-        *(pa.field(name, pa.float64()) for name in DENSE_METRICS),
-    ]
-)
-_PAIRS = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("scenario", pa.string(), nullable=False),
-        pa.field("closer_row", pa.int64(), nullable=False),
-        pa.field("closer_column", pa.int64(), nullable=False),
-        pa.field("farther_row", pa.int64(), nullable=False),
-        pa.field("farther_column", pa.int64(), nullable=False),
-        pa.field("upper_is_closer", pa.int64(), nullable=False),  # 1, -1; 0: points are level
-        pa.field("correct", pa.bool_(), nullable=False),
-    ]
-)
 OUTPUTS = (
     "metrics.json",
     "pairs.parquet",
@@ -95,6 +80,9 @@ class EvaluateParams(Params):
     """Most training samples whose mean makes the baselines, evenly spread over the manifest."""
     saved_predictions: NonNegativeInt
     """Most predictions kept as pictures per source, the same samples for every model."""
+    consistency_samples: NonNegativeInt
+    """Most images of each source with depth that are predicted again mirrored, cropped and larger:
+    three more predictions each."""
     bootstrap_resamples: PositiveInt
     """Draws behind the confidence intervals."""
 
@@ -137,6 +125,8 @@ class Predicted:
     """Inverse depth up to scale and shift, higher is closer."""
     depth_m: Float32[np.ndarray, "H W"] | None = None
     """Metres, in a source of a metric protocol; None where no such protocol applies."""
+    inconsistencies: Mapping[str, float] = field(default_factory=dict)
+    """Result of `dav2.prediction.changes.inconsistencies`, of the samples that it is taken of."""
 
 
 class Evaluation:
@@ -169,10 +159,10 @@ class Evaluation:
             }
             for source, kinds in self._protocols.items()
         }
-        self._annotations = {
-            name: Da2k(location.root)
+        self._readers = {
+            name: location.open()
             for name, location in sources.items()
-            if location.reader == "da2k"
+            if location.reader in ("da2k", "diw", "booster")
         }
         self._saved = saved_rows(manifest, params.saved_predictions)
         self._per_image: list[dict[str, Any]] = []
@@ -198,13 +188,14 @@ class Evaluation:
             raise ValueError(f"{sample.sample_id}: expected a finite prediction, got other values")
         row = self._manifest.iloc[predicted.row]
         source = str(row["source"])
-        if source in self._annotations:
-            self._add_annotated(row, predicted)
+        reader = self._readers.get(source)
+        if isinstance(reader, Da2k | Diw):
+            self._pairs += measure_annotated(row, prediction, reader=reader)
         aligned = None
         if sample.depth is not None:
-            aligned = self._add_dense(source, sample, prediction, kind="relative")
+            aligned = self._add_dense(predicted, prediction, kind="relative")
         if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
-            self._add_dense(source, sample, predicted.depth_m, kind="metric")
+            self._add_dense(predicted, predicted.depth_m, kind="metric")
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
 
@@ -214,11 +205,11 @@ class Evaluation:
         Args:
             model: Sizes of what was evaluated, for its entry `model`.
         """
-        per_image = pd.DataFrame(self._per_image, columns=_PER_IMAGE.names)
-        pairs = pd.DataFrame(self._pairs, columns=_PAIRS.names)
+        per_image = pd.DataFrame(self._per_image, columns=PER_IMAGE.names)
+        pairs = pd.DataFrame(self._pairs, columns=PAIRS.names)
         for name, frame, schema in (
-            ("per_image.parquet", per_image, _PER_IMAGE),
-            ("pairs.parquet", pairs, _PAIRS),
+            ("per_image.parquet", per_image, PER_IMAGE),
+            ("pairs.parquet", pairs, PAIRS),
         ):
             table = pa.Table.from_pandas(frame, schema, preserve_index=False)
             # Without pandas' own metadata, which names its version.
@@ -243,102 +234,36 @@ class Evaluation:
         return metrics
 
     def _add_dense(
-        self,
-        source: str,
-        sample: DepthSample,
-        prediction: Float32[np.ndarray, "H W"],
-        *,
-        kind: Kind,
+        self, predicted: Predicted, prediction: Float32[np.ndarray, "H W"], *, kind: Kind
     ) -> AlignedDepth | None:
         """Measures against the depth map; returns the aligned prediction, None without pixels."""
-        assert sample.depth is not None
-        assert sample.valid is not None
-        of = self._protocols[source][kind][1].protocol()
-        protocol = of if sample.scale_known else of.without_unit()
-        depth = reference_depth(sample.depth, sample.sky, protocol=protocol)
-        pixels = evaluated_pixels(depth, sample.valid, sky=sample.sky, protocol=protocol)
-        row = {
-            "sample_id": sample.sample_id,
-            "source": source,
-            "protocol": kind,
-            "num_pixels": int(pixels.sum()),
-        }
+        sample = predicted.sample
+        manifest_row = self._manifest.iloc[predicted.row]
+        source = str(manifest_row["source"])
+        measures, aligned, pixels = measure_depth(
+            sample, prediction, protocol=self._protocols[source][kind][1].protocol()
+        )
+        row = {"sample_id": sample.sample_id, "source": source, "protocol": kind, **measures}
         self._per_image.append(row)
-        if not pixels.any():
+        if aligned is None:
             logger.warning("%s: no pixel within the %s protocol", sample.sample_id, kind)
             return None
-        aligned = align(prediction, depth, pixels=pixels, protocol=protocol)
-        row |= depth_errors(aligned.depth, depth, pixels=pixels)
-        if not sample.scale_known:
-            for name in WITH_UNIT:
-                del row[name]
-        row["boundary_f1"] = boundary_f1(aligned.depth, depth, pixels=pixels)
+        reader = self._readers.get(source)
+        if isinstance(reader, Booster):
+            size = (sample.image.shape[0], sample.image.shape[1])
+            region = glass_and_mirrors(manifest_row, size, reader=reader)
+            if region is not None:
+                row |= measure_region(sample, aligned, pixels=pixels, region=region)
         if kind == "relative":
-            row |= self._order(sample, prediction, pixels)
+            row |= predicted.inconsistencies
+            row |= measure_order(
+                sample,
+                prediction,
+                pixels=pixels,
+                num_pairs=self._params.num_pairs,
+                min_pair_ratio=self._params.min_pair_ratio,
+            )
         return aligned
-
-    def _order(
-        self,
-        sample: DepthSample,
-        prediction: Float32[np.ndarray, "H W"],
-        pixels: Bool[np.ndarray, "H W"],
-    ) -> dict[str, float]:
-        """Returns the accuracy on pairs drawn from the truth, and on sky against the rest."""
-        assert sample.depth is not None
-        drawn = {
-            "pair_accuracy": sample_depth_pairs(
-                sample.depth,
-                pixels=pixels,
-                min_ratio=self._params.min_pair_ratio,
-                num_pairs=self._params.num_pairs,
-                seed=sample.sample_id,
-            )
-        }
-        if sample.sky is not None:
-            drawn["sky_order"] = sample_sky_pairs(
-                sample.sky,
-                pixels=pixels,
-                num_pairs=self._params.num_pairs,
-                seed=sample.sample_id,
-            )
-        return {
-            name: float(correct_pairs(prediction, pairs).mean())
-            for name, pairs in drawn.items()
-            if len(pairs.closer)
-        }
-
-    def _add_annotated(self, row: pd.Series, predicted: Predicted) -> None:
-        """Judges the pairs that people, or a renderer, annotated."""
-        prediction = predicted.relative_depth
-        files = SampleFiles(
-            sample_id=row["sample_id"],
-            scene=row["scene"],
-            image=row["image"],
-            extra=extra_files(row["extra"]),
-        )
-        height, width = prediction.shape
-        listed = self._annotations[row["source"]].pairs(files, size=(height, width))
-        pairs = PointPairs(
-            closer=np.array([pair.closer for pair in listed]),
-            farther=np.array([pair.farther for pair in listed]),
-        )
-        columns = zip(
-            listed, correct_pairs(prediction, pairs), pairs.upper_is_closer(), strict=True
-        )
-        self._pairs += [
-            {
-                "sample_id": row["sample_id"],
-                "source": row["source"],
-                "scenario": row["scene"],
-                "closer_row": pair.closer[0],
-                "closer_column": pair.closer[1],
-                "farther_row": pair.farther[0],
-                "farther_column": pair.farther[1],
-                "upper_is_closer": int(upper),
-                "correct": bool(correct),
-            }
-            for pair, correct, upper in columns
-        ]
 
     def _save(
         self,

@@ -23,13 +23,28 @@ DENSE_METRICS = (
     "silog",
     "log_bias",
     "boundary_f1",
+    "boundary_precision",
+    "boundary_recall",
+    "normal_mean_deg",
+    "normal_median_deg",
+    "normal_within_11",
+    "normal_within_22",
+    "normal_within_30",
+    "planarity",
+    "delta1_tom",
+    "abs_rel_tom",
+    "delta1_other",
+    "abs_rel_other",
     "pair_accuracy",
     "sky_order",
+    "inconsistency_flip",
+    "inconsistency_crop",
+    "inconsistency_resolution",
 )
 """Measures of one image with a depth map, in the order of every table."""
 WITH_UNIT = ("sq_rel", "rmse", "rmse_inverse")
 """Those in metres or their inverse."""
-RESERVED = ("average", "da2k", "intervals", "metric", "model")
+RESERVED = ("average", "da2k", "intervals", "metric", "model", "whdr")
 """Keys of `metrics.json` that no source may have as its name."""
 
 _DECIMALS = 6
@@ -57,7 +72,8 @@ def summarise(
 
     `{source: {metric: mean over images}}` of the relative protocol, `average` over the sources,
     `metric` the same of the metric protocol, `da2k` `{scenario: accuracy}` with `all` pairs and
-    `balanced` (mean of the pairs whose upper point is closer and of the others), and `intervals`:
+    `balanced` (mean of the pairs whose upper point is closer and of the others), `whdr` the share
+    of the pairs of Depth in the Wild ordered otherwise than people did, by source, and `intervals`:
     the same tree with `[low, high]`, 95 %, over images. A measure that no image has is left out.
 
     Args:
@@ -78,8 +94,12 @@ def summarise(
     metrics, intervals = _dense(per_image, "relative", num_resamples, pooled)
     if (per_image["protocol"] == "metric").any():
         metrics["metric"], intervals["metric"] = _dense(per_image, "metric", num_resamples, pooled)
-    if len(pairs):
-        metrics["da2k"], intervals["da2k"] = _annotated(pairs, num_resamples)
+    by_scenario = pairs[pairs["dataset"] == "da2k"]
+    if len(by_scenario):
+        metrics["da2k"], intervals["da2k"] = _annotated(by_scenario, num_resamples)
+    ordinal = pairs[pairs["dataset"] == "diw"]
+    if len(ordinal):
+        metrics["whdr"], intervals["whdr"] = _disagreement(ordinal, num_resamples)
     return {**metrics, "intervals": intervals}
 
 
@@ -173,6 +193,20 @@ def _annotated(
             images["sum"].to_numpy(), images["count"].to_numpy(), num_resamples
         )
     return accuracies, intervals
+
+
+def _disagreement(
+    pairs: pd.DataFrame, num_resamples: int
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Returns the weighted human disagreement rate, all weights 1 (arXiv:1604.03901, section 4)."""
+    rates: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    for source, group in pairs.groupby("source"):
+        images = (~group["correct"]).groupby(group["sample_id"]).agg(["sum", "count"])
+        wrong, count = (images[name].to_numpy(dtype=np.float64) for name in ("sum", "count"))
+        rates[str(source)] = _rounded(wrong.sum() / count.sum())
+        intervals[str(source)] = _interval(wrong, count, num_resamples)
+    return rates, intervals
 
 
 def _interval(sums: Any, counts: Any, num_resamples: int) -> list[float]:

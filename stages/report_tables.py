@@ -87,7 +87,8 @@ def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
         return None
     names = sorted({name for model in scored for name in model.metrics["da2k"]})
     names = [name for name in names if name not in ("all", "balanced")]
-    counts = scored[0].pairs.groupby("scenario").size().to_dict()
+    pairs = scored[0].pairs
+    counts = pairs[pairs["dataset"] == "da2k"].groupby("scenario").size().to_dict()
     best = {
         name: max(m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone != "trivial")
         for name in (*names, "all", "balanced")

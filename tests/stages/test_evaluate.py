@@ -39,6 +39,7 @@ evaluate:
   min_pair_ratio: 1.3
   baseline_samples: 100
   saved_predictions: 2
+  consistency_samples: 1
   bootstrap_resamples: 20
 """
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
@@ -160,6 +161,10 @@ def test_a_relative_model_is_measured_on_every_source(project):
     assert set(metrics["da2k"]) == {"indoor", "aerial", "all", "balanced"}
     low, high = metrics["intervals"]["rooms"]["abs_rel"]
     assert low <= metrics["rooms"]["abs_rel"] <= high
+    per_image = pd.read_parquet(project / "out" / "per_image.parquet")
+    changed = per_image.dropna(subset="inconsistency_flip")
+    assert sorted(changed["source"]) == ["rooms", "stereo", "streets"]  # one of each with depth
+    assert changed[["inconsistency_crop", "inconsistency_resolution"]].gt(0).all().all()
 
 
 def test_tables_and_pictures_fit_the_metrics(project):

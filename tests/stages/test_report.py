@@ -45,6 +45,7 @@ EVALUATE = {
     "min_pair_ratio": 1.3,
     "baseline_samples": 10,
     "saved_predictions": 5,
+    "consistency_samples": 0,
     "bootstrap_resamples": 50,
 }
 REPORT = {
