@@ -1,11 +1,12 @@
 """Evaluates one model on every evaluation source."""
 
 import logging
+import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -13,10 +14,11 @@ from jaxtyping import Float32
 from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
+from stages.digests import dvc_digest
+from stages.evaluated_model import EvaluatedModel, load_evaluated
 from stages.evaluation import (
     KINDS,
     OUTPUTS,
-    Domain,
     EvaluateParams,
     Evaluation,
     Kind,
@@ -24,7 +26,9 @@ from stages.evaluation import (
     saved_rows,
     source_protocols,
 )
+from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import flat
+from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
 from stages.params import load
 from stages.program import run
 from stages.sources import locations
@@ -33,30 +37,15 @@ from stages.tracking import tracked
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dav2.data.preparation import Preparation
     from dav2.data.sample import DepthSample
-    from dav2.models.depth_anything import DepthAnything
     from dav2.prediction.model_input import ModelInput
 
 _SMALLEST_DEPTH_M = np.float32(1e-6)  # a metric model may say 0, whose inverse is no number
 
 _BATCH_PIXELS = 1 << 25
 """Most pixels read at once; a larger image comes alone."""
-_PUBLISHED_DOMAINS: dict[float, Domain] = {20.0: "indoor", 80.0: "outdoor"}
-"""Of the authors' metric models, by the metres at which they saturate."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    network: "DepthAnything"
-    domain: Domain | None
-    """Of a metric model; None for a relative one."""
-    trained_px: int
-    """Short side of the images it was trained on."""
-    preparation: "Preparation"
-    """How those were resized."""
 
 
 def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None:
@@ -74,7 +63,7 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
 
     Raises:
         SystemExit: With one line, if parameters, checkpoint or samples are not what they should be.
-            Nothing is written to `output` then.
+            Nothing is written to `output` then; what is measured is kept in `.work`.
     """
     try:
         _evaluate(load("evaluate", EvaluateParams), manifest_path, checkpoint, output)
@@ -89,17 +78,21 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
     with tracked("evaluate", params, inputs=inputs, outputs=outputs) as run:
         sources = locations()
         domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
+        work = _work_folder(params, inputs, output)
+        evaluation = Evaluation(manifest, work, params=params, sources=sources, domains=domains)
+        waiting = len(manifest) - len(evaluation.done)
+        model = load_evaluated(checkpoint)
+        reader = ManifestReader(manifest, sources)
+        begin_s = time.monotonic()
+        for predicted in _predicted(params, manifest, reader, model, evaluation.done):
+            evaluation.add(predicted)
+        if waiting:
+            run.log_metrics({"seconds_per_image": (time.monotonic() - begin_s) / waiting})
+        num_parameters = sum(weights.numel() for weights in model.network.parameters())
+        metrics = evaluation.finish({"parameters": num_parameters, "bytes": _num_bytes(checkpoint)})
         with written_whole(output) as folder:
-            evaluation = Evaluation(
-                manifest, folder, params=params, sources=sources, domains=domains
-            )
-            model = _load(checkpoint)
-            reader = ManifestReader(manifest, sources)
-            for predicted in _predicted(params, manifest, reader, model, domains):
-                evaluation.add(predicted)
-            num_parameters = sum(weights.numel() for weights in model.network.parameters())
-            sizes = {"parameters": num_parameters, "bytes": _num_bytes(checkpoint)}
-            metrics = evaluation.finish(sizes)
+            shutil.copytree(work, folder)
+        shutil.rmtree(work)
         run.log_metrics(flat(metrics))
         for source, panel in evaluation.panels.items():
             run.log_picture(f"{source}.png", panel)
@@ -110,30 +103,29 @@ def _predicted(
     params: EvaluateParams,
     manifest: "pd.DataFrame",
     reader: ManifestReader,
-    model: _Model,
-    domains: Mapping[str, str],
+    model: EvaluatedModel,
+    done: Set[int],
 ) -> Iterator[Predicted]:
-    """Yields one prediction per row, a batch at a time."""
-    import torch
+    """Yields one prediction for each row that is not done, a batch at a time."""
     from tqdm import tqdm
 
-    from dav2.models.device import chosen_device
     from dav2.prediction.changes import inconsistencies
 
-    torch.set_num_threads(params.num_threads)
-    device = chosen_device(params.device, where="evaluate.device")
-    model.network.to(device)
-    half = params.dtype == "bfloat16" or (params.dtype == "auto" and device == "cuda")
-    dtype = torch.bfloat16 if half else None
+    dtype = model.prepare(params)
+    domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
     inputs = _inputs(params, model, domains)
     sources = [str(source) for source in manifest["source"]]
     changed = saved_rows(manifest, params.consistency_samples)
-    with tqdm(total=len(reader), desc="evaluate", unit="image") as bar:
+    with tqdm(total=len(manifest), initial=len(done), desc="evaluate", unit="image") as bar:
         for rows in _batches(manifest, params.batch_size):
+            if done >= set(rows):
+                continue  # batches stay as they are: another one may round otherwise
             samples = [reader.read(row) for row in rows]
             wanted = [inputs[sources[row]] for row in rows]
-            maps = _maps(params, model, samples, wanted, dtype)
+            maps = predict_inputs(params, model, samples, wanted, dtype)
             for row, sample, kinds, found in zip(rows, samples, wanted, maps, strict=True):
+                if row in done:
+                    continue
                 changes: dict[str, float] = {}
                 values = found["relative"]
                 if row in changed and sample.depth is not None:
@@ -147,7 +139,7 @@ def _predicted(
 
 
 def _inputs(
-    params: EvaluateParams, model: _Model, domains: Mapping[str, str]
+    params: EvaluateParams, model: EvaluatedModel, domains: Mapping[str, str]
 ) -> dict[str, dict[Kind, "ModelInput"]]:
     """Returns, for each source, what the model sees under each protocol that applies to it."""
     short_side_px = params.short_side_px or model.trained_px
@@ -161,23 +153,33 @@ def _inputs(
     }
 
 
-def _batches(manifest: "pd.DataFrame", batch_size: int) -> Iterator[range]:
-    """Yields ranges of rows that fit into memory together."""
+def _batches(manifest: "pd.DataFrame", batch_size: int) -> Iterator[list[int]]:
+    """Yields all rows, some at a time, whose images fit into memory together."""
     pixels = (manifest["width"].astype("int64") * manifest["height"]).tolist()
-    first = 0
-    while first < len(pixels):
-        last = first + 1
-        while last < min(first + batch_size, len(pixels)):
-            if sum(pixels[first : last + 1]) > _BATCH_PIXELS:
-                break
-            last += 1
-        yield range(first, last)
-        first = last
+    batch: list[int] = []
+    for row in range(len(pixels)):
+        total = sum(pixels[other] for other in batch) + pixels[row]
+        if batch and (len(batch) == batch_size or total > _BATCH_PIXELS):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
-def _maps(
+def _work_folder(params: EvaluateParams, inputs: Mapping[str, Path], output: Path) -> Path:
+    """Returns the folder of this evaluation's progress, by all that decides its numbers."""
+    digests = {name: dvc_digest(path) for name, path in inputs.items()}
+    protocols = {name: read_protocol(name).model_dump(mode="json") for name in params.names()}
+    code = code_fingerprint(["stages.evaluate"], Path(__file__).parents[1])
+    versions = library_versions("numpy", "pillow", "timm", "torch")
+    decisive = [params.model_dump(mode="json"), protocols, digests, code, versions]
+    return work_folder("evaluate", fingerprint(output.as_posix(), decisive)) / "output"
+
+
+def predict_inputs(
     params: EvaluateParams,
-    model: _Model,
+    model: EvaluatedModel,
     samples: "Sequence[DepthSample]",
     wanted: "Sequence[Mapping[Kind, ModelInput]]",
     dtype: Any,
@@ -195,37 +197,6 @@ def _maps(
         for place, values in zip(places, maps, strict=True):
             found[place] |= {kind: values for kind in KINDS if wanted[place].get(kind) == chosen}
     return found
-
-
-def _load(checkpoint: Path) -> _Model:
-    from dav2.models.checkpoints import load as load_model
-
-    network, metadata = load_model(checkpoint)
-    trained_px = int(metadata.get("short_side_px", network.encoder.config.native_px))
-    return _Model(
-        network,
-        _metric_domain(network, metadata, checkpoint),
-        trained_px,
-        # What we trained carries metadata, and saw antialiased images.
-        "antialiased" if metadata else "authors",
-    )
-
-
-def _metric_domain(
-    model: "DepthAnything", metadata: dict[str, Any], checkpoint: Path
-) -> Domain | None:
-    """Returns the domain of a metric model, None for a relative one."""
-    max_depth_m = model.config.max_depth_m
-    if max_depth_m is None:
-        return None
-    named = metadata.get("domain") if metadata else _PUBLISHED_DOMAINS.get(max_depth_m)
-    for domain in get_args(Domain):
-        if named == domain:
-            return domain  # type: ignore[no-any-return]
-    raise ValueError(
-        f"{checkpoint}: expected the domain of a metric model to be one of "
-        f"{', '.join(get_args(Domain))}, got {named!r}"
-    )
 
 
 def _num_bytes(checkpoint: Path) -> int:

@@ -3,6 +3,7 @@
 Axes: H height, W width (pixels of an image as stored).
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from dav2.data.booster import Booster
 from dav2.data.da2k import Da2k
 from dav2.data.diw import Diw
-from dav2.data.files import write_json
+from dav2.data.files import write_json, written_whole
 from dav2.data.open import SourceLocation
 from dav2.data.sample import DepthSample
 from dav2.labeling.codec import encode_label
@@ -50,6 +51,8 @@ OUTPUTS = (
     "protocols.json",
 )
 """What stands in a model's folder of evaluation."""
+
+_PROGRESS = "progress.jsonl"
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +91,23 @@ class EvaluateParams(Params):
 
     @model_validator(mode="after")
     def _protocols_fit(self) -> Self:
-        own = list(self.protocols.values())
-        relative = [self.relative, *(entry["relative"] for entry in own if "relative" in entry)]
-        metric = [*self.metric.values(), *(entry["metric"] for entry in own if "metric" in entry)]
-        for name in (*relative, *metric):
-            alignment = read_protocol(name).alignment
-            if read_protocol(name).protocol().is_relative != (name in relative):
-                raise ValueError(
-                    f"expected a protocol aligned in {'inverse ' * (name in relative)}depth, got "
-                    f"{name}, aligned in {alignment}"
-                )
+        for kind in KINDS:
+            for name in self._names(kind):
+                protocol = read_protocol(name).protocol()
+                if protocol.is_relative != (kind == "relative"):
+                    raise ValueError(
+                        f"expected a protocol aligned in {'inverse ' * (kind == 'relative')}depth, "
+                        f"got {name}, aligned in {protocol.alignment}"
+                    )
         return self
+
+    def names(self) -> list[str]:
+        """Returns the names of all protocols."""
+        return [name for kind in KINDS for name in self._names(kind)]
+
+    def _names(self, kind: Kind) -> list[str]:
+        shared = [self.relative] if kind == "relative" else list(self.metric.values())
+        return [*shared, *(own[kind] for own in self.protocols.values() if kind in own)]
 
     def protocol_of(self, kind: Kind, source: str, domain: str) -> str | None:
         """Returns the name of a source's protocol; None where metric models have none.
@@ -141,11 +150,11 @@ class Evaluation:
         sources: Mapping[str, SourceLocation],
         domains: Mapping[str, str],
     ) -> None:
-        """Creates the folder.
+        """Creates the folder, or goes on with what a killed process left in it.
 
         Args:
             manifest: Evaluation manifest, sorted as written.
-            folder: Where the files of `OUTPUTS` will stand; must not exist.
+            folder: Where the files of `OUTPUTS` will stand.
             params: Protocols and counts.
             sources: Where each source lies.
             domains: Domain of each source; decides the metric protocol.
@@ -170,7 +179,10 @@ class Evaluation:
         self._pictures: dict[str, dict[str, Any]] = {}
         self.panels: dict[str, UInt8[np.ndarray, "H W3 3"]] = {}
         """Per source, the first saved sample: image, truth where known, prediction."""
-        (folder / "predictions").mkdir(parents=True)
+        self.done: set[int] = set()
+        """Rows of the manifest that are measured already."""
+        (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        self._resume()
 
     def add(self, predicted: Predicted) -> None:
         """Measures one prediction.
@@ -188,6 +200,7 @@ class Evaluation:
             raise ValueError(f"{sample.sample_id}: expected a finite prediction, got other values")
         row = self._manifest.iloc[predicted.row]
         source = str(row["source"])
+        before, pairs_before = len(self._per_image), len(self._pairs)
         reader = self._readers.get(source)
         if isinstance(reader, Da2k | Diw):
             self._pairs += measure_annotated(row, prediction, reader=reader)
@@ -198,6 +211,7 @@ class Evaluation:
             self._add_dense(predicted, predicted.depth_m, kind="metric")
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
+        self._keep(predicted, per_image=self._per_image[before:], pairs=self._pairs[pairs_before:])
 
     def finish(self, model: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Writes the tables and returns the content of `metrics.json`.
@@ -231,7 +245,39 @@ class Evaluation:
         if model is not None:
             metrics["model"] = dict(model)
         write_json(metrics, self._folder / "metrics.json")
+        (self._folder / _PROGRESS).unlink(missing_ok=True)
         return metrics
+
+    def _keep(
+        self, predicted: Predicted, *, per_image: list[dict[str, Any]], pairs: list[dict[str, Any]]
+    ) -> None:
+        """Appends what is known of one image, so that a later process need not measure it again."""
+        entry = {
+            "row": predicted.row,
+            "per_image": per_image,
+            "pairs": pairs,
+            "picture": self._pictures.get(predicted.sample.sample_id),
+        }
+        with (self._folder / _PROGRESS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        self.done.add(predicted.row)
+
+    def _resume(self) -> None:
+        """Takes over what was kept; a line that a kill tore ends it."""
+        path = self._folder / _PROGRESS
+        if not path.is_file():
+            return
+        whole = [line for line in path.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
+        for line in whole:
+            entry = json.loads(line)
+            self.done.add(entry["row"])
+            self._per_image += entry["per_image"]
+            self._pairs += entry["pairs"]
+            if entry["picture"] is not None:
+                sample_id = self._manifest["sample_id"].iloc[entry["row"]]
+                self._pictures[sample_id] = entry["picture"]
+        with written_whole(path) as written:
+            written.write_bytes(b"".join(whole))
 
     def _add_dense(
         self, predicted: Predicted, prediction: Float32[np.ndarray, "H W"], *, kind: Kind
