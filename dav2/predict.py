@@ -26,7 +26,9 @@ def predict(
     images: "Sequence[UInt8[np.ndarray, '_H _W 3']]",
     *,
     short_side_px: int | None = None,
+    size_px: tuple[int, int] | None = None,
     preparation: "Preparation" = "authors",
+    align_corners: bool = True,
     batch_size: int = 8,
     dtype: "torch.dtype | None" = None,
 ) -> "list[Float32[np.ndarray, '_H _W']]":
@@ -44,7 +46,10 @@ def predict(
         short_side_px: Size at which the model sees an image; 2 or 4 times 518 gives the released
             weights finer edges (appendix of arXiv:2406.09414). None: the size of the encoder's
             positions, which is 518 for those.
+        size_px: Height and width at which the model sees every image, multiples of 14, whatever
+            its aspect; None: as `short_side_px` says.
         preparation: How images are resized: `antialiased` for models trained by this project.
+        align_corners: As torch's, of the way back; False: centres of pixels are aligned.
         batch_size: Most images at once.
         dtype: Precision for autocast (`torch.bfloat16`); None computes as the weights are.
 
@@ -65,7 +70,9 @@ def predict(
     by_size = defaultdict(list)
     for index, image in enumerate(images):
         height, width = image.shape[:2]
-        size = prepared_size(height, width, short_side_px=short_side_px, preparation=preparation)
+        size = size_px or prepared_size(
+            height, width, short_side_px=short_side_px, preparation=preparation
+        )
         by_size[size].append(index)
     maps: dict[int, Float32[np.ndarray, "_H _W"]] = {}
     was_training = model.training
@@ -75,7 +82,7 @@ def predict(
             for start in range(0, len(indices), batch_size):
                 batch = indices[start : start + batch_size]
                 chosen = [images[index] for index in batch]
-                found = _predict_batch(model, chosen, size, preparation, dtype)
+                found = _predict_batch(model, chosen, size, preparation, align_corners, dtype)
                 maps.update(zip(batch, found, strict=True))
     finally:
         model.train(was_training)
@@ -87,6 +94,7 @@ def _predict_batch(
     images: "Sequence[UInt8[np.ndarray, '_H _W 3']]",
     size: tuple[int, int],
     preparation: "Preparation",
+    align_corners: bool,
     dtype: "torch.dtype | None",
 ) -> "list[Float32[np.ndarray, '_H _W']]":
     import numpy as np
@@ -103,7 +111,7 @@ def _predict_batch(
         with torch.autocast(weights.device.type, dtype, enabled=dtype is not None):
             maps = model(inputs)[:, None, None]
         own = [
-            F.interpolate(depth, size=image.shape[:2], mode="bilinear", align_corners=True)
+            F.interpolate(depth, size=image.shape[:2], mode="bilinear", align_corners=align_corners)
             for depth, image in zip(maps, images, strict=True)
         ]
         return [depth[0, 0].float().cpu().numpy() for depth in own]

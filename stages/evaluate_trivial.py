@@ -20,8 +20,9 @@ from dav2.metrics.baselines import (
     baseline_map,
     normalised_inverse_depth,
 )
-from dav2.metrics.depth import evaluated_pixels
+from dav2.metrics.pixels import evaluated_pixels
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import flat
 from stages.params import load
 from stages.program import run
@@ -105,7 +106,9 @@ class _TrainingMeans:
     def __init__(self, params: EvaluateParams) -> None:
         self._relative = TrainingMean()
         self._metric: dict[str, TrainingMean] = {}
-        self._protocols = {str(name): entry.protocol() for name, entry in params.metric.items()}
+        self._protocols = {
+            str(domain): read_protocol(name).protocol() for domain, name in params.metric.items()
+        }
         self._values: dict[str, Float[np.ndarray, "R C"]] = {}
 
     def add(self, sample: DepthSample, *, domain: str) -> None:

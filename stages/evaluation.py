@@ -3,9 +3,10 @@
 Axes: H height, W width (pixels of an image as stored).
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,82 +14,47 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float32, UInt8
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from jaxtyping import Float32, UInt8
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from dav2.data.booster import Booster
 from dav2.data.da2k import Da2k
-from dav2.data.files import write_json
-from dav2.data.manifest import extra_files
+from dav2.data.diw import Diw
+from dav2.data.files import write_json, written_whole
 from dav2.data.open import SourceLocation
-from dav2.data.sample import DepthSample, SampleFiles
+from dav2.data.sample import DepthSample
 from dav2.labeling.codec import encode_label
-from dav2.metrics.boundary import boundary_f1
-from dav2.metrics.depth import (
-    AlignedDepth,
-    Alignment,
-    Crop,
-    Protocol,
-    align,
-    depth_errors,
-    evaluated_pixels,
+from dav2.metrics.depth import AlignedDepth
+from stages.evaluation_measures import (
+    PAIRS,
+    PER_IMAGE,
+    glass_and_mirrors,
+    measure_annotated,
+    measure_depth,
+    measure_order,
+    measure_region,
 )
-from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs, sample_sky_pairs
-from stages.evaluation_summary import DENSE_METRICS, summarise
+from stages.evaluation_protocols import ProtocolParams, check_source, read_protocol
+from stages.evaluation_summary import summarise
 from stages.params import Params
 
 Domain = Literal["indoor", "outdoor"]
+Kind = Literal["relative", "metric"]
+KINDS: tuple[Kind, ...] = ("relative", "metric")
 
-_PER_IMAGE = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("protocol", pa.string(), nullable=False),  # relative or metric
-        pa.field("num_pixels", pa.int64(), nullable=False),  # evaluated; 0: no measure
-        *(pa.field(name, pa.float64()) for name in DENSE_METRICS),
-    ]
-)
-_PAIRS = pa.schema(
-    [
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("scenario", pa.string(), nullable=False),
-        pa.field("closer_row", pa.int64(), nullable=False),
-        pa.field("closer_column", pa.int64(), nullable=False),
-        pa.field("farther_row", pa.int64(), nullable=False),
-        pa.field("farther_column", pa.int64(), nullable=False),
-        pa.field("upper_is_closer", pa.int64(), nullable=False),  # 1, -1; 0: points are level
-        pa.field("correct", pa.bool_(), nullable=False),
-    ]
-)
 OUTPUTS = (
     "metrics.json",
     "pairs.parquet",
     "per_image.parquet",
     "predictions",
     "predictions.json",
+    "protocols.json",
 )
 """What stands in a model's folder of evaluation."""
 
+_PROGRESS = "progress.jsonl"
+
 logger = logging.getLogger(__name__)
-
-
-class ProtocolParams(Params):
-    """One protocol; `dav2.metrics.depth.Protocol` says what its fields mean."""
-
-    alignment: Alignment
-    crop: Crop
-    min_depth_m: PositiveFloat
-    max_depth_m: PositiveFloat
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min_depth_m >= self.max_depth_m:
-            raise ValueError(f"expected min_depth_m below max_depth_m, got {self.min_depth_m}")
-        return self
-
-    def protocol(self) -> Protocol:
-        """Returns the protocol as the measures take it."""
-        return Protocol(**self.model_dump())
 
 
 class EvaluateParams(Params):
@@ -103,10 +69,12 @@ class EvaluateParams(Params):
     batch_size: PositiveInt
     short_side_px: Annotated[int, Field(gt=0, multiple_of=14)] | None
     """Short side of the model's input, the whole image, never a crop; null: as it was trained."""
-    relative: ProtocolParams
-    """Of every model: predictions up to scale and shift of inverse depth."""
-    metric: Annotated[dict[Domain, ProtocolParams], Field(min_length=2)]
-    """Of metric models, on the sources of their domain: metres as they stand."""
+    relative: str
+    """Protocol of every model, on every source with depth: a file of `protocols/`."""
+    metric: Annotated[dict[Domain, str], Field(min_length=2)]
+    """Protocols of metric models, on the sources of their domain."""
+    protocols: dict[str, Annotated[dict[Kind, str], Field(min_length=1)]]
+    """Those of single sources, by name, in place of these."""
     num_pairs: Annotated[int, Field(gt=0, multiple_of=2)]
     """Pairs of points drawn from the dense truth of an image, half with the upper point closer."""
     min_pair_ratio: Annotated[float, Field(gt=1)]
@@ -115,8 +83,44 @@ class EvaluateParams(Params):
     """Most training samples whose mean makes the baselines, evenly spread over the manifest."""
     saved_predictions: NonNegativeInt
     """Most predictions kept as pictures per source, the same samples for every model."""
+    consistency_samples: NonNegativeInt
+    """Most images of each source with depth that are predicted again mirrored, cropped and larger:
+    three more predictions each."""
     bootstrap_resamples: PositiveInt
     """Draws behind the confidence intervals."""
+
+    @model_validator(mode="after")
+    def _protocols_fit(self) -> Self:
+        for kind in KINDS:
+            for name in self._names(kind):
+                protocol = read_protocol(name).protocol()
+                if protocol.is_relative != (kind == "relative"):
+                    raise ValueError(
+                        f"expected a protocol aligned in {'inverse ' * (kind == 'relative')}depth, "
+                        f"got {name}, aligned in {protocol.alignment}"
+                    )
+        return self
+
+    def names(self) -> list[str]:
+        """Returns the names of all protocols."""
+        return [name for kind in KINDS for name in self._names(kind)]
+
+    def _names(self, kind: Kind) -> list[str]:
+        shared = [self.relative] if kind == "relative" else list(self.metric.values())
+        return [*shared, *(own[kind] for own in self.protocols.values() if kind in own)]
+
+    def protocol_of(self, kind: Kind, source: str, domain: str) -> str | None:
+        """Returns the name of a source's protocol; None where metric models have none.
+
+        Args:
+            kind: Of relative or of metric depth.
+            source: Name of the source.
+            domain: That of the source.
+        """
+        own = self.protocols.get(source, {}).get(kind)
+        if own is not None or kind == "relative":
+            return own or self.relative
+        return {str(name): protocol for name, protocol in self.metric.items()}.get(domain)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +133,9 @@ class Predicted:
     relative_depth: Float32[np.ndarray, "H W"]
     """Inverse depth up to scale and shift, higher is closer."""
     depth_m: Float32[np.ndarray, "H W"] | None = None
-    """Metres, in a source of a metric protocol's domain; None where no such protocol applies."""
+    """Metres, in a source of a metric protocol; None where no such protocol applies."""
+    inconsistencies: Mapping[str, float] = field(default_factory=dict)
+    """Result of `dav2.prediction.changes.inconsistencies`, of the samples that it is taken of."""
 
 
 class Evaluation:
@@ -144,25 +150,28 @@ class Evaluation:
         sources: Mapping[str, SourceLocation],
         domains: Mapping[str, str],
     ) -> None:
-        """Creates the folder.
+        """Creates the folder, or goes on with what a killed process left in it.
 
         Args:
             manifest: Evaluation manifest, sorted as written.
-            folder: Where the files of `OUTPUTS` will stand; must not exist.
+            folder: Where the files of `OUTPUTS` will stand.
             params: Protocols and counts.
             sources: Where each source lies.
             domains: Domain of each source; decides the metric protocol.
         """
         self._manifest, self._folder, self._params = manifest, folder, params
-        self._relative = params.relative.protocol()
-        protocols = {str(domain): entry.protocol() for domain, entry in params.metric.items()}
-        self._metric = {
-            source: protocols[domain] for source, domain in domains.items() if domain in protocols
+        self._protocols = source_protocols(params, domains)
+        self._described = {
+            source: {
+                kind: check_source(name, entry, manifest[manifest["source"] == source])
+                for kind, (name, entry) in kinds.items()
+            }
+            for source, kinds in self._protocols.items()
         }
-        self._annotations = {
-            name: Da2k(location.root)
+        self._readers = {
+            name: location.open()
             for name, location in sources.items()
-            if location.reader == "da2k"
+            if location.reader in ("da2k", "diw", "booster")
         }
         self._saved = saved_rows(manifest, params.saved_predictions)
         self._per_image: list[dict[str, Any]] = []
@@ -170,7 +179,10 @@ class Evaluation:
         self._pictures: dict[str, dict[str, Any]] = {}
         self.panels: dict[str, UInt8[np.ndarray, "H W3 3"]] = {}
         """Per source, the first saved sample: image, truth where known, prediction."""
-        (folder / "predictions").mkdir(parents=True)
+        self.done: set[int] = set()
+        """Rows of the manifest that are measured already."""
+        (folder / "predictions").mkdir(parents=True, exist_ok=True)
+        self._resume()
 
     def add(self, predicted: Predicted) -> None:
         """Measures one prediction.
@@ -188,18 +200,18 @@ class Evaluation:
             raise ValueError(f"{sample.sample_id}: expected a finite prediction, got other values")
         row = self._manifest.iloc[predicted.row]
         source = str(row["source"])
-        if source in self._annotations:
-            self._add_annotated(row, predicted)
+        before, pairs_before = len(self._per_image), len(self._pairs)
+        reader = self._readers.get(source)
+        if isinstance(reader, Da2k | Diw):
+            self._pairs += measure_annotated(row, prediction, reader=reader)
         aligned = None
         if sample.depth is not None:
-            aligned = self._add_dense(
-                source, sample, prediction, name="relative", of=self._relative
-            )
+            aligned = self._add_dense(predicted, prediction, kind="relative")
         if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
-            protocol = self._metric[source]
-            self._add_dense(source, sample, predicted.depth_m, name="metric", of=protocol)
+            self._add_dense(predicted, predicted.depth_m, kind="metric")
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
+        self._keep(predicted, per_image=self._per_image[before:], pairs=self._pairs[pairs_before:])
 
     def finish(self, model: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Writes the tables and returns the content of `metrics.json`.
@@ -207,118 +219,97 @@ class Evaluation:
         Args:
             model: Sizes of what was evaluated, for its entry `model`.
         """
-        per_image = pd.DataFrame(self._per_image, columns=_PER_IMAGE.names)
-        pairs = pd.DataFrame(self._pairs, columns=_PAIRS.names)
+        per_image = pd.DataFrame(self._per_image, columns=PER_IMAGE.names)
+        pairs = pd.DataFrame(self._pairs, columns=PAIRS.names)
         for name, frame, schema in (
-            ("per_image.parquet", per_image, _PER_IMAGE),
-            ("pairs.parquet", pairs, _PAIRS),
+            ("per_image.parquet", per_image, PER_IMAGE),
+            ("pairs.parquet", pairs, PAIRS),
         ):
             table = pa.Table.from_pandas(frame, schema, preserve_index=False)
             # Without pandas' own metadata, which names its version.
             table = table.replace_schema_metadata(None)
             pq.write_table(table, self._folder / name, compression="zstd")
         write_json(self._pictures, self._folder / "predictions.json")
-        metrics = summarise(per_image, pairs, num_resamples=self._params.bootstrap_resamples)
+        write_json(self._described, self._folder / "protocols.json")
+        metrics = summarise(
+            per_image,
+            pairs,
+            num_resamples=self._params.bootstrap_resamples,
+            pooled={
+                (kind, source)
+                for source, kinds in self._protocols.items()
+                for kind, (_, entry) in kinds.items()
+                if entry.averaging == "pixel"
+            },
+        )
         if model is not None:
             metrics["model"] = dict(model)
         write_json(metrics, self._folder / "metrics.json")
+        (self._folder / _PROGRESS).unlink(missing_ok=True)
         return metrics
 
+    def _keep(
+        self, predicted: Predicted, *, per_image: list[dict[str, Any]], pairs: list[dict[str, Any]]
+    ) -> None:
+        """Appends what is known of one image, so that a later process need not measure it again."""
+        entry = {
+            "row": predicted.row,
+            "per_image": per_image,
+            "pairs": pairs,
+            "picture": self._pictures.get(predicted.sample.sample_id),
+        }
+        with (self._folder / _PROGRESS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        self.done.add(predicted.row)
+
+    def _resume(self) -> None:
+        """Takes over what was kept; a line that a kill tore ends it."""
+        path = self._folder / _PROGRESS
+        if not path.is_file():
+            return
+        whole = [line for line in path.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"]
+        for line in whole:
+            entry = json.loads(line)
+            self.done.add(entry["row"])
+            self._per_image += entry["per_image"]
+            self._pairs += entry["pairs"]
+            if entry["picture"] is not None:
+                sample_id = self._manifest["sample_id"].iloc[entry["row"]]
+                self._pictures[sample_id] = entry["picture"]
+        with written_whole(path) as written:
+            written.write_bytes(b"".join(whole))
+
     def _add_dense(
-        self,
-        source: str,
-        sample: DepthSample,
-        prediction: Float32[np.ndarray, "H W"],
-        *,
-        name: Literal["relative", "metric"],
-        of: Protocol,
+        self, predicted: Predicted, prediction: Float32[np.ndarray, "H W"], *, kind: Kind
     ) -> AlignedDepth | None:
         """Measures against the depth map; returns the aligned prediction, None without pixels."""
-        assert sample.depth is not None
-        assert sample.valid is not None
-        protocol = of if sample.scale_known else of.without_unit()
-        pixels = evaluated_pixels(sample.depth, sample.valid, sky=sample.sky, protocol=protocol)
-        row = {
-            "sample_id": sample.sample_id,
-            "source": source,
-            "protocol": name,
-            "num_pixels": int(pixels.sum()),
-        }
+        sample = predicted.sample
+        manifest_row = self._manifest.iloc[predicted.row]
+        source = str(manifest_row["source"])
+        measures, aligned, pixels = measure_depth(
+            sample, prediction, protocol=self._protocols[source][kind][1].protocol()
+        )
+        row = {"sample_id": sample.sample_id, "source": source, "protocol": kind, **measures}
         self._per_image.append(row)
-        if not pixels.any():
-            logger.warning("%s: no pixel within the %s protocol", sample.sample_id, name)
+        if aligned is None:
+            logger.warning("%s: no pixel within the %s protocol", sample.sample_id, kind)
             return None
-        aligned = align(prediction, sample.depth, pixels=pixels, protocol=protocol)
-        row |= depth_errors(aligned.depth, sample.depth, pixels=pixels)
-        if not sample.scale_known:
-            del row["rmse"]
-        row["boundary_f1"] = boundary_f1(aligned.depth, sample.depth, pixels=pixels)
-        if name == "relative":
-            row |= self._order(sample, prediction, pixels)
+        reader = self._readers.get(source)
+        if isinstance(reader, Booster):
+            size = (sample.image.shape[0], sample.image.shape[1])
+            region = glass_and_mirrors(manifest_row, size, reader=reader)
+            if region is not None:
+                row |= measure_region(sample, aligned, pixels=pixels, region=region)
+        if kind == "relative":
+            row |= predicted.inconsistencies
+            row |= measure_order(
+                sample,
+                prediction,
+                pixels=pixels,
+                num_pairs=self._params.num_pairs,
+                min_pair_ratio=self._params.min_pair_ratio,
+            )
         return aligned
-
-    def _order(
-        self,
-        sample: DepthSample,
-        prediction: Float32[np.ndarray, "H W"],
-        pixels: Bool[np.ndarray, "H W"],
-    ) -> dict[str, float]:
-        """Returns the accuracy on pairs drawn from the truth, and on sky against the rest."""
-        assert sample.depth is not None
-        drawn = {
-            "pair_accuracy": sample_depth_pairs(
-                sample.depth,
-                pixels=pixels,
-                min_ratio=self._params.min_pair_ratio,
-                num_pairs=self._params.num_pairs,
-                seed=sample.sample_id,
-            )
-        }
-        if sample.sky is not None:
-            drawn["sky_order"] = sample_sky_pairs(
-                sample.sky,
-                pixels=pixels,
-                num_pairs=self._params.num_pairs,
-                seed=sample.sample_id,
-            )
-        return {
-            name: float(correct_pairs(prediction, pairs).mean())
-            for name, pairs in drawn.items()
-            if len(pairs.closer)
-        }
-
-    def _add_annotated(self, row: pd.Series, predicted: Predicted) -> None:
-        """Judges the pairs that people, or a renderer, annotated."""
-        prediction = predicted.relative_depth
-        files = SampleFiles(
-            sample_id=row["sample_id"],
-            scene=row["scene"],
-            image=row["image"],
-            extra=extra_files(row["extra"]),
-        )
-        height, width = prediction.shape
-        listed = self._annotations[row["source"]].pairs(files, size=(height, width))
-        pairs = PointPairs(
-            closer=np.array([pair.closer for pair in listed]),
-            farther=np.array([pair.farther for pair in listed]),
-        )
-        columns = zip(
-            listed, correct_pairs(prediction, pairs), pairs.upper_is_closer(), strict=True
-        )
-        self._pairs += [
-            {
-                "sample_id": row["sample_id"],
-                "source": row["source"],
-                "scenario": row["scene"],
-                "closer_row": pair.closer[0],
-                "closer_column": pair.closer[1],
-                "farther_row": pair.farther[0],
-                "farther_column": pair.farther[1],
-                "upper_is_closer": int(upper),
-                "correct": bool(correct),
-            }
-            for pair, correct, upper in columns
-        ]
 
     def _save(
         self,
@@ -346,6 +337,25 @@ class Evaluation:
         if source not in self.panels:
             truth = [] if sample.depth is None else [sample.inverse_depth()]
             self.panels[source] = _panel(sample.image, [*truth, shown])
+
+
+def source_protocols(
+    params: EvaluateParams, domains: Mapping[str, str]
+) -> dict[str, dict[Kind, tuple[str, ProtocolParams]]]:
+    """Returns name and content of each source's protocols.
+
+    Args:
+        params: Names the protocols.
+        domains: Domain of each source.
+    """
+    return {
+        source: {
+            kind: (name, read_protocol(name))
+            for kind in KINDS
+            if (name := params.protocol_of(kind, source, domain)) is not None
+        }
+        for source, domain in domains.items()
+    }
 
 
 def saved_rows(manifest: pd.DataFrame, num_per_source: int) -> set[int]:

@@ -1,7 +1,7 @@
 """Reads the evaluations of models and baselines, and says what their measures mean."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Model:
     per_image: pd.DataFrame
     pairs: pd.DataFrame
     pictures: Mapping[str, Any] = field(default_factory=dict)
+    protocols: Mapping[str, Any] = field(default_factory=dict)
+    """By source and kind (`relative`, `metric`); `says` is the line that stands beside numbers."""
 
     def value(self, source: str, key: str, protocol: str = "relative") -> float | None:
         """Returns a mean over the images of a source; None where it was not measured."""
@@ -108,9 +110,22 @@ def read_models(evaluation: Path, matrix: MatrixParams) -> tuple[list[Model], li
                 pd.read_parquet(folder / "per_image.parquet"),
                 pd.read_parquet(folder / "pairs.parquet"),
                 json.loads((folder / "predictions.json").read_bytes()),
+                json.loads((folder / "protocols.json").read_bytes()),
             )
         )
     return models, missing
+
+
+def protocol_line(models: Sequence[Model], source: str, kind: str = "relative") -> str:
+    """Returns how the numbers of a source came about, as the first model's files say.
+
+    Args:
+        models: Of one table.
+        source: Name of the source.
+        kind: `relative` or `metric`.
+    """
+    lines = (model.protocols.get(source, {}).get(kind, {}).get("says", "") for model in models)
+    return next((line for line in lines if line), "")
 
 
 def is_relative(model: Model) -> bool:

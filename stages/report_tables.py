@@ -12,7 +12,14 @@ import pandas as pd
 from dav2.metrics.bootstrap import bootstrap_interval
 from stages.evaluation_summary import RESERVED
 from stages.report_charts import Dot, dot_chart
-from stages.report_results import MEASURES, METRIC_MEASURES, Measure, Model, is_relative
+from stages.report_results import (
+    MEASURES,
+    METRIC_MEASURES,
+    Measure,
+    Model,
+    is_relative,
+    protocol_line,
+)
 
 
 def result_sections(
@@ -43,6 +50,7 @@ def result_sections(
                 "is_unseen": source in unseen,
                 "num_images": int(max(counts, default=0)),
                 "table": table(relative, source, MEASURES),
+                "protocol": protocol_line(relative, source),
                 "charts": charts,
                 "dataset": ", ".join(
                     sorted(set(manifest[manifest["source"] == source]["dataset"]))
@@ -67,7 +75,8 @@ def metric_sections(models: Sequence[Model]) -> list[dict[str, Any]]:
     for source in sources:
         judged = [m for m in models if source in m.metrics.get("metric", {})]
         found = table(judged, source, METRIC_MEASURES, "metric")
-        sections.append({"source": source, "table": found})
+        line = protocol_line(judged, source, "metric")
+        sections.append({"source": source, "table": found, "protocol": line})
     return sections
 
 
@@ -78,7 +87,8 @@ def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
         return None
     names = sorted({name for model in scored for name in model.metrics["da2k"]})
     names = [name for name in names if name not in ("all", "balanced")]
-    counts = scored[0].pairs.groupby("scenario").size().to_dict()
+    pairs = scored[0].pairs
+    counts = pairs[pairs["dataset"] == "da2k"].groupby("scenario").size().to_dict()
     best = {
         name: max(m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone != "trivial")
         for name in (*names, "all", "balanced")

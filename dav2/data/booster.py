@@ -11,8 +11,10 @@ import re
 from xml.etree import ElementTree
 
 import numpy as np
+from jaxtyping import Bool
 
 from dav2.data.arrays import decode_npy
+from dav2.data.grey8 import decode_grey8
 from dav2.data.reader import FileReader, check_count, check_measured, check_samples
 from dav2.data.sample import DepthSample, Intrinsics, SampleFiles
 
@@ -20,6 +22,8 @@ _VIEW = re.compile(r"(?P<folder>train/balanced/(?P<scene>[^/]+))/camera_00/(?P<n
 _CALIBRATION = "calib_00-02.xml"
 _MAX_CALIBRATION_BYTES = 1 << 20
 _MASKS = ("mask_00.png", "mask_cat.png")
+_GLASS_AND_MIRRORS = (2, 3)
+"""Classes of `mask_cat.png`."""
 _MILLIMETRES = 1000.0
 # The release with ground truth (amsacta.unibo.it/6876): six lightings of each scene.
 _PUBLISHED_SCENES = 38
@@ -31,7 +35,8 @@ class Booster(FileReader):
 
     All images of a scene share its disparity and `calib_00-02.xml`. The masks of occlusion
     (`mask_00.png`) and material (`mask_cat.png`) are named among a sample's further files where
-    they are there, and not applied: valid is all that has disparity. The only split is `train`, as
+    they are there, and not applied: valid is all that has disparity; `glass_and_mirrors` reads the
+    latter. The only split is `train`, as
     the ground truth of `test` is withheld; where all 38 scenes are there it must have the
     published 228 images. The left camera alone is read.
 
@@ -91,6 +96,25 @@ class Booster(FileReader):
             sky=None,
             intrinsics=camera,
         )
+
+    def glass_and_mirrors(
+        self, files: SampleFiles, *, size: tuple[int, int]
+    ) -> Bool[np.ndarray, "H W"] | None:
+        """Returns where transparent and mirroring surfaces are; None without `mask_cat.png`.
+
+        Args:
+            files: A listed sample.
+            size: Height and width of the image.
+
+        Raises:
+            ValueError: If the mask is no 8-bit picture of this size.
+        """
+        masks = [name for name in files.extra if name.endswith("/mask_cat.png")]
+        if not masks:
+            return None
+        data = self.read_bytes(masks[0])
+        classes = decode_grey8(data, size=size, where=self._storage.where(masks[0]))
+        return np.isin(classes, _GLASS_AND_MIRRORS)
 
     def _calibration(self, path: str, size: tuple[int, int]) -> tuple[Intrinsics, float]:
         """Returns the left camera and the baseline in metres."""

@@ -9,38 +9,74 @@ from typing import Literal, assert_never
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dav2.metrics.alignment import align_least_squares, align_median
+from dav2.metrics.alignment import (
+    align_geometric_mean,
+    align_least_absolute,
+    align_least_squares,
+    align_median,
+)
 
-Alignment = Literal["inverse_depth", "median", "none"]
+Alignment = Literal[
+    "inverse_depth", "inverse_depth_l1", "depth", "depth_l1", "log_depth", "median", "none"
+]
 Crop = Literal["none", "garg", "eigen_kitti", "eigen_nyu"]
+ImageCrop = Literal["none", "kitti_benchmark"]
+SkyRule = Literal["exclude", "farthest"]
+
+_CHUNK = 1 << 20
+"""Pixels measured at once: the memory of one image does not grow with the number of measures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a prediction is held against the truth. Means are per image, then over images.
+    """How a prediction is held against the truth.
 
     Attributes:
-        alignment: `inverse_depth`: prediction is relative depth, scale and shift by least squares
-            in inverse depth. `median`: prediction is depth, scaled by the ratio of the medians.
-            `none`: prediction is depth in metres, as it stands.
-        crop: Part of the image that counts.
+        alignment: Of relative depth, scale and shift in inverse depth, by least squares
+            (`inverse_depth`, MiDaS) or least absolute deviations (`inverse_depth_l1`). Of depth,
+            scale and shift in depth, likewise (`depth`, `depth_l1`), or one factor: the mean ratio
+            in logarithms (`log_depth`), the ratio of the medians (`median`); `none`: as it stands.
+        crop: Part of the image that counts, of what `image_crop` leaves.
         min_depth_m: Nearer pixels do not count; predictions are raised to it.
-        max_depth_m: Farther pixels do not count; predictions are lowered to it, so that 1 /
-            max_depth_m is the floor of inverse depth. None: the largest depth evaluated in the
-            image.
+        max_depth_m: Farther pixels do not count; predictions are lowered to it. None: the largest
+            depth evaluated in the image.
+        image_crop: What the model sees; nothing else counts. `kitti_benchmark`: 352 x 1216 pixels
+            at the bottom, centred.
+        sky: `exclude`: sky does not count. `farthest`: it counts, at `max_depth_m`.
+        erode_px: Pixels nearer than this to an unmeasured one do not count.
+        max_spread: Depths above this many times the image's first percentile do not count.
+        floor_inverse_depth: 1/m to which aligned inverse depth is raised. None: 1 / `max_depth_m`.
+        is_clipped: Whether predictions are brought within the limits, the floor aside.
     """
 
     alignment: Alignment
     crop: Crop
     min_depth_m: float
     max_depth_m: float | None
+    image_crop: ImageCrop = "none"
+    sky: SkyRule = "exclude"
+    erode_px: int = 0
+    max_spread: float | None = None
+    floor_inverse_depth: float | None = None
+    is_clipped: bool = True
+
+    def __post_init__(self) -> None:
+        if self.sky == "farthest" and self.max_depth_m is None:
+            raise ValueError("protocol: expected max_depth_m where sky is 'farthest', got none")
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the alignment takes relative depth rather than depth."""
+        return self.alignment in ("inverse_depth", "inverse_depth_l1")
 
     def without_unit(self) -> "Protocol":
         """Returns the protocol for samples whose unit is unknown: no limits in metres.
 
         There inverse depth is disparity up to a factor, and so is everything aligned to it.
         """
-        return replace(self, min_depth_m=0.0, max_depth_m=None)
+        return replace(
+            self, min_depth_m=0.0, max_depth_m=None, sky="exclude", floor_inverse_depth=None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +94,6 @@ class AlignedDepth:
     shift: float
 
 
-def evaluated_pixels(
-    depth: Float[np.ndarray, "H W"],
-    valid: Bool[np.ndarray, "H W"],
-    *,
-    sky: Bool[np.ndarray, "H W"] | None,
-    protocol: Protocol,
-) -> Bool[np.ndarray, "H W"]:
-    """Returns True where the protocol compares: valid, no sky, within limits and crop.
-
-    Args:
-        depth: Reference depth, metres.
-        valid: True where `depth` was measured.
-        sky: True on sky; None where the source does not say.
-        protocol: Limits and crop.
-    """
-    with np.errstate(invalid="ignore"):
-        pixels = np.logical_and.reduce(
-            [valid, np.isfinite(depth), depth > 0, depth >= protocol.min_depth_m]
-        )
-        if protocol.max_depth_m is not None:
-            pixels &= depth <= protocol.max_depth_m
-    if sky is not None:
-        pixels &= ~sky
-    top, bottom, left, right = _crop_box(protocol.crop, *depth.shape)
-    evaluated = np.zeros(depth.shape, dtype=bool)
-    evaluated[top:bottom, left:right] = pixels[top:bottom, left:right]
-    return evaluated
-
-
 def align(
     pred: Float[np.ndarray, "H W"],
     depth: Float[np.ndarray, "H W"],
@@ -97,34 +104,39 @@ def align(
     """Returns the prediction as depth, aligned on the evaluated pixels and limited.
 
     Args:
-        pred: Relative depth for the alignment `inverse_depth`, else depth.
+        pred: Relative depth where `protocol.is_relative`, else depth.
         depth: Reference depth, metres.
-        pixels: Result of `evaluated_pixels`.
+        pixels: Result of `dav2.metrics.pixels.evaluated_pixels`.
         protocol: Alignment and limits.
 
     Raises:
-        ValueError: If the alignment finds no evaluated pixel, or a prediction not finite there.
+        ValueError: If the alignment finds no evaluated pixel, or a prediction not finite there (in
+            logarithms: not positive).
     """
     farthest = protocol.max_depth_m
     if farthest is None:
         farthest = float(depth.max(where=pixels, initial=0.0))
     pred = pred.astype(np.float64)
-    match protocol.alignment:
-        case "inverse_depth":
-            inverse = np.divide(1.0, depth, out=np.zeros(depth.shape), where=pixels)
-            scale, shift = align_least_squares(pred, inverse, valid=pixels)
-            nearest = protocol.min_depth_m
-            ceiling = 1.0 / nearest if nearest > 0 else np.inf
-            aligned = 1.0 / np.clip(scale * pred + shift, 1.0 / farthest, ceiling)
-            return AlignedDepth(depth=aligned, scale=scale, shift=shift)
-        case "median":
-            scale = align_median(pred, depth, valid=pixels)
-        case "none":
-            scale = 1.0
-        case _:
-            assert_never(protocol.alignment)
-    smallest = max(protocol.min_depth_m, np.finfo(np.float64).tiny)
-    return AlignedDepth(depth=np.clip(scale * pred, smallest, farthest), scale=scale, shift=0.0)
+    target = depth
+    if protocol.is_relative:
+        target = np.divide(1.0, depth, out=np.zeros(depth.shape), where=pixels)
+    scale, shift = _scale_and_shift(pred, target, pixels, protocol.alignment)
+    del target
+    pred *= scale
+    pred += shift
+    nearest = protocol.min_depth_m if protocol.is_clipped else 0.0
+    if protocol.is_relative:
+        floor = protocol.floor_inverse_depth
+        lowest = 1.0 / farthest if floor is None else floor
+        if floor is not None and protocol.is_clipped:
+            lowest = max(lowest, 1.0 / farthest)
+        ceiling = 1.0 / nearest if nearest > 0 else np.inf
+        np.clip(pred, lowest, ceiling, out=pred)
+        np.divide(1.0, pred, out=pred)
+    else:
+        smallest = max(nearest, np.finfo(np.float64).tiny)
+        np.clip(pred, smallest, farthest if protocol.is_clipped else np.inf, out=pred)
+    return AlignedDepth(depth=pred, scale=scale, shift=shift)
 
 
 def depth_errors(
@@ -142,10 +154,14 @@ def depth_errors(
     - `abs_rel`: |z' - z| / z.
     - `abs_rel_inverse`: |1/z' - 1/z| z, the same in inverse depth; Depth Anything's authors state
       that they evaluate there. Blind to the unit, hence also AbsRel in disparity.
+    - `sq_rel`: (z' - z)^2 / z, metres, as Eigen et al. have it; KITTI's server divides by z^2.
     - `rmse`: root of the mean of (z' - z)^2, metres.
+    - `rmse_log`: root of the mean of e^2.
+    - `rmse_inverse`: root of the mean of (1/z' - 1/z)^2, 1/km as KITTI has it.
     - `log10`: |log10 z' - log10 z|.
     - `silog`: 100 times the standard deviation of e: root of mean(e^2) - mean(e)^2, the convention
       of KITTI and ZoeDepth. Depth Anything V2's metric code halves mean(e)^2 and has no 100.
+    - `log_bias`: e itself: above 0 where the prediction is too far.
 
     Args:
         pred: Predicted depth, positive on the evaluated pixels.
@@ -157,48 +173,79 @@ def depth_errors(
     """
     if not pixels.any():
         raise ValueError("depth errors: expected at least one evaluated pixel, got none")
-    predicted, true = pred[pixels].astype(np.float64), depth[pixels].astype(np.float64)
+    predicted, true = pred[pixels], depth[pixels]
     for name, values in (("prediction", predicted), ("target", true)):
         if not (np.isfinite(values) & (values > 0)).all():
             raise ValueError(
                 f"depth errors: expected a positive finite {name}, got values from"
                 f" {values.min()} to {values.max()}"
             )
-    ratio = np.maximum(predicted / true, true / predicted)
-    difference = predicted - true
-    log_error = np.log(predicted) - np.log(true)
+    sums: dict[str, float] = {}
+    count, mean, deviation = 0, 0.0, 0.0  # of e: number, mean, sum of squared deviations
+    for first in range(0, predicted.size, _CHUNK):
+        part = slice(first, first + _CHUNK)
+        z, zt = predicted[part].astype(np.float64), true[part].astype(np.float64)
+        log_error = np.log(z) - np.log(zt)
+        for name, total in _sums(z, zt, log_error).items():
+            sums[name] = sums.get(name, 0.0) + total
+        part_mean = float(log_error.mean())
+        part_deviation = float(((log_error - part_mean) ** 2).sum())
+        added = count + z.size
+        apart = (part_mean - mean) ** 2 * (count * z.size / added)  # Chan et al. 1979
+        deviation += part_deviation + apart
+        mean += (part_mean - mean) * (z.size / added)
+        count = added
+    errors = {name: total / count for name, total in sums.items()}
+    for name in ("rmse", "rmse_log"):
+        errors[name] = float(np.sqrt(errors[name]))
+    errors["rmse_inverse"] = 1000.0 * float(np.sqrt(errors["rmse_inverse"]))
     return {
-        "delta1": float((ratio < 1.25).mean()),
-        "delta2": float((ratio < 1.25**2).mean()),
-        "delta3": float((ratio < 1.25**3).mean()),
-        "abs_rel": float((np.abs(difference) / true).mean()),
-        "abs_rel_inverse": float((np.abs(difference) / predicted).mean()),
-        "rmse": float(np.sqrt((difference**2).mean())),
-        "log10": float(np.abs(log_error).mean() / np.log(10.0)),
-        "silog": float(100.0 * log_error.std()),
+        **errors,
+        "silog": 100.0 * float(np.sqrt(deviation / count)),
+        "log_bias": mean,
     }
 
 
-def _crop_box(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
-    """Returns top, bottom, left, right of the part that counts, as fractions rounded down.
+def _sums(
+    pred: Float[np.ndarray, " N"],
+    depth: Float[np.ndarray, " N"],
+    log_error: Float[np.ndarray, " N"],
+) -> dict[str, float]:
+    """Returns the sums over pixels of what `depth_errors` takes means of."""
+    ratio = np.maximum(pred / depth, depth / pred)
+    difference = pred - depth
+    absolute, squared = np.abs(difference), difference**2
+    return {
+        "delta1": float((ratio < 1.25).sum()),
+        "delta2": float((ratio < 1.25**2).sum()),
+        "delta3": float((ratio < 1.25**3).sum()),
+        "abs_rel": float((absolute / depth).sum()),
+        "abs_rel_inverse": float((absolute / pred).sum()),
+        "sq_rel": float((squared / depth).sum()),
+        "rmse": float(squared.sum()),
+        "rmse_log": float((log_error**2).sum()),
+        "rmse_inverse": float(((difference / (pred * depth)) ** 2).sum()),
+        "log10": float(np.abs(log_error).sum() / np.log(10.0)),
+    }
 
-    Garg and Eigen for KITTI as in every later evaluation; Eigen for NYU is [45:471, 41:601] of
-    480 x 640.
-    """
-    match crop:
+
+def _scale_and_shift(
+    pred: Float[np.ndarray, "H W"],
+    target: Float[np.ndarray, "H W"],
+    pixels: Bool[np.ndarray, "H W"],
+    alignment: Alignment,
+) -> tuple[float, float]:
+    """Returns the scale and shift of the prediction in the space of alignment."""
+    match alignment:
+        case "inverse_depth" | "depth":
+            return align_least_squares(pred, target, valid=pixels)
+        case "inverse_depth_l1" | "depth_l1":
+            return align_least_absolute(pred, target, valid=pixels)
+        case "log_depth":
+            return align_geometric_mean(pred, target, valid=pixels), 0.0
+        case "median":
+            return align_median(pred, target, valid=pixels), 0.0
         case "none":
-            return 0, height, 0, width
-        case "garg":
-            rows, columns = (0.40810811, 0.99189189), (0.03594771, 0.96405229)
-        case "eigen_kitti":
-            rows, columns = (0.3324324, 0.91351351), (0.0359477, 0.96405229)
-        case "eigen_nyu":
-            rows, columns = (45 / 480, 471 / 480), (41 / 640, 601 / 640)
+            return 1.0, 0.0
         case _:
-            assert_never(crop)
-    return (
-        int(rows[0] * height),
-        int(rows[1] * height),
-        int(columns[0] * width),
-        int(columns[1] * width),
-    )
+            assert_never(alignment)

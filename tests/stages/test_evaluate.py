@@ -15,8 +15,10 @@ from dav2.data.open import open_dataset
 from dav2.data.png16 import decode_png16
 from dav2.models import checkpoints
 from dav2.models.depth_anything import DepthAnything, ModelConfig
+from dav2.models.interchange import write_transformers, write_upstream
 from stages import evaluate, evaluate_trivial
-from stages.evaluation import saved_rows
+from stages.evaluated_model import load_evaluated
+from stages.evaluation import Evaluation, saved_rows
 
 PARAMS = """
 sources:
@@ -32,14 +34,14 @@ evaluate:
   num_threads: 1
   batch_size: 2
   short_side_px: 28
-  relative: {alignment: inverse_depth, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
-  metric:
-    indoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 20.0}
-    outdoor: {alignment: none, crop: none, min_depth_m: 0.1, max_depth_m: 80.0}
+  relative: default/relative
+  metric: {indoor: default/indoor, outdoor: default/outdoor}
+  protocols: {}
   num_pairs: 20
   min_pair_ratio: 1.3
   baseline_samples: 100
   saved_predictions: 2
+  consistency_samples: 1
   bootstrap_resamples: 20
 """
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
@@ -161,6 +163,10 @@ def test_a_relative_model_is_measured_on_every_source(project):
     assert set(metrics["da2k"]) == {"indoor", "aerial", "all", "balanced"}
     low, high = metrics["intervals"]["rooms"]["abs_rel"]
     assert low <= metrics["rooms"]["abs_rel"] <= high
+    per_image = pd.read_parquet(project / "out" / "per_image.parquet")
+    changed = per_image.dropna(subset="inconsistency_flip")
+    assert sorted(changed["source"]) == ["rooms", "stereo", "streets"]  # one of each with depth
+    assert changed[["inconsistency_crop", "inconsistency_resolution"]].gt(0).all().all()
 
 
 def test_tables_and_pictures_fit_the_metrics(project):
@@ -228,6 +234,62 @@ def test_two_runs_write_the_same_bytes(project):
     run(project, checkpoint, "first")
     run(project, checkpoint, "second")
     assert digests(project / "first") == digests(project / "second")
+
+
+def test_a_killed_evaluation_goes_on_where_it_was_to_the_same_bytes(project, monkeypatch):
+    checkpoint = write_model(project / "m.safetensors")
+    run(project, checkpoint, "whole")
+    add, calls = Evaluation.add, []
+
+    def killed(self, predicted):
+        calls.append(predicted.row)
+        if len(calls) == 4:  # in the middle of a batch of two
+            raise KeyboardInterrupt
+        add(self, predicted)
+
+    monkeypatch.setattr(Evaluation, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(project, checkpoint)
+    (progress,) = (project / ".work" / "evaluate").rglob("progress.jsonl")
+    progress.write_bytes(progress.read_bytes() + b'{"row": 3, "per_im')  # torn by the kill
+    run(project, checkpoint)
+    assert calls == [0, 1, 2, 3, *range(3, 9)]
+    assert digests(project / "out") == digests(project / "whole")
+    assert not list((project / ".work" / "evaluate").rglob("*.png"))
+
+
+@pytest.mark.slow
+def test_weights_of_the_authors_and_of_transformers_are_evaluated_alike(project):
+    torch.manual_seed(0)
+    model = DepthAnything(ModelConfig("vits"))
+    write_upstream(model, project / "depth_anything_v2_vits.pth")
+    write_transformers(model, project / "folder")
+    upstream = run(project, project / "depth_anything_v2_vits.pth", "upstream")
+    folder = run(project, project / "folder", "folder-out")
+    assert upstream["model"]["parameters"] == folder["model"]["parameters"] > 24e6
+    assert folder["model"]["bytes"] > 4 * folder["model"]["parameters"]
+    assert {k: v for k, v in upstream.items() if k != "model"} == {
+        k: v for k, v in folder.items() if k != "model"
+    }
+    model = load_evaluated(project / "depth_anything_v2_vits.pth")
+    assert (model.trained_px, model.preparation, model.domain) == (518, "authors", None)
+    own = load_evaluated(write_model(project / "m.safetensors", short_side_px=84))
+    assert (own.trained_px, own.preparation) == (84, "antialiased")
+
+
+@pytest.mark.slow
+def test_the_domain_of_a_published_metric_model_follows_from_its_limit(project):
+    torch.manual_seed(0)
+    path = project / "depth_anything_v2_metric_hypersim_vits.pth"
+    write_upstream(DepthAnything(ModelConfig("vits", 20.0)), path)
+    assert load_evaluated(path).domain == "indoor"
+
+
+def test_large_images_come_alone(monkeypatch):
+    monkeypatch.setattr("stages.evaluate._BATCH_PIXELS", 100)
+    manifest = pd.DataFrame({"width": [5, 5, 5, 50, 5, 10], "height": [10, 10, 10, 10, 9, 5]})
+    assert list(evaluate._batches(manifest, 16)) == [[0, 1], [2], [3], [4, 5]]
+    assert list(evaluate._batches(manifest, 1)) == [[0], [1], [2], [3], [4], [5]]
 
 
 def test_baselines_get_what_they_deserve(project):

@@ -1,27 +1,34 @@
 """What evaluation does with each kind of sample, and how it sums up."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from dav2.data.sample import DepthSample
+from dav2.data.open import SourceLocation
+from dav2.data.sample import DepthSample, Intrinsics
 from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation_measures import measure_depth, measure_order, measure_region
+from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import DENSE_METRICS, flat, summarise
 
-PROTOCOL = {"alignment": "inverse_depth", "crop": "none", "min_depth_m": 0.1, "max_depth_m": 80.0}
-METRIC = PROTOCOL | {"alignment": "none"}
 PARAMS = {
     "device": "cpu",
     "dtype": "float32",
     "num_threads": 1,
     "batch_size": 2,
     "short_side_px": 28,
-    "relative": PROTOCOL,
-    "metric": {"indoor": METRIC | {"max_depth_m": 20.0}, "outdoor": METRIC},
+    "relative": "default/relative",
+    "metric": {"indoor": "default/indoor", "outdoor": "default/outdoor"},
+    "protocols": {},
     "num_pairs": 20,
     "min_pair_ratio": 1.3,
     "baseline_samples": 10,
     "saved_predictions": 1,
+    "consistency_samples": 0,
     "bootstrap_resamples": 10,
 }
 HEIGHT, WIDTH = 6, 8
@@ -105,6 +112,115 @@ def test_an_image_without_depth_leaves_a_picture_and_no_measure(evaluation, tmp_
     assert evaluation.panels["s"].shape == (HEIGHT, 2 * WIDTH, 3)
 
 
+CAMERA = Intrinsics(fx_px=9.0, fy_px=8.0, cx_px=4.0, cy_px=3.0)
+
+
+def test_a_known_camera_adds_normals_and_flat_patches(evaluation):
+    u = (np.arange(WIDTH) + 0.5 - CAMERA.cx_px) / CAMERA.fx_px
+    wall = np.broadcast_to(1 / (0.2 * u + 0.5), (HEIGHT, WIDTH)).astype(np.float32)
+    true = sample(depth=wall, intrinsics=CAMERA)
+    evaluation.add(Predicted(0, true, true.inverse_depth()))
+    measured = evaluation.finish()["s"]
+    assert measured["normal_mean_deg"] == pytest.approx(0.0, abs=0.01)
+    assert measured["normal_within_11"] == 1.0
+    assert measured["planarity"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_without_a_camera_there_are_no_normals(evaluation):
+    true = sample()
+    evaluation.add(Predicted(0, true, true.inverse_depth()))
+    assert not {"planarity", "normal_mean_deg"} & set(evaluation.finish()["s"])
+
+
+def test_sky_at_the_farthest_is_measured_but_not_among_the_pairs(evaluation):
+    true = under_sky()
+    protocol = dataclasses.replace(read_protocol("default/relative").protocol(), sky="farthest")
+    row, aligned, pixels = measure_depth(true, true.inverse_depth(), protocol=protocol)
+    assert row["num_pixels"] == HEIGHT * WIDTH
+    assert (aligned.depth[true.sky] > 40).all()
+    order = measure_order(
+        true, true.inverse_depth(), pixels=pixels, num_pairs=20, min_pair_ratio=1.3
+    )
+    assert order == {"pair_accuracy": 1.0, "sky_order": 1.0}
+
+
+def test_glass_and_mirrors_are_measured_apart_under_one_alignment(evaluation):
+    true = sample(depth=np.full((HEIGHT, WIDTH), 2.0, np.float32))
+    true.depth[:, 4:] = 4.0
+    region = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    region[:2] = True
+    prediction = true.depth.copy()
+    prediction[:2] *= 1.5
+    protocol = read_protocol("default/outdoor").protocol()
+    _, aligned, pixels = measure_depth(true, prediction, protocol=protocol)
+    apart = measure_region(true, aligned, pixels=pixels, region=region)
+    assert apart == pytest.approx(
+        {"delta1_tom": 0.0, "abs_rel_tom": 0.5, "delta1_other": 1.0, "abs_rel_other": 0.0}
+    )
+    assert measure_region(true, aligned, pixels=pixels & region, region=region).keys() == {
+        "delta1_tom",
+        "abs_rel_tom",
+    }
+
+
+def test_the_pairs_of_depth_in_the_wild_are_read_and_judged(tmp_path):
+    (tmp_path / "DIW_Annotations").mkdir()
+    (tmp_path / "DIW_test").mkdir()
+    # From 1: the point of row 1, column 2 is farther than that of row 6, column 8.
+    (tmp_path / "DIW_Annotations" / "DIW_test.csv").write_text(
+        "./DIW_test/a.thumb\n1,2,6,8,>,8,6\n"
+    )
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(
+        tmp_path / "DIW_test" / "a.thumb", format="PNG"
+    )
+    location = SourceLocation("diw", tmp_path)
+    (files,) = location.open().list_samples("test")
+    manifest = pd.DataFrame(
+        {
+            "sample_id": ["s-0"],
+            "source": ["s"],
+            "scene": [files.scene],
+            "image": [files.image],
+            "extra": [json.dumps(files.extra)],
+        }
+    )
+    evaluation = Evaluation(
+        manifest,
+        tmp_path / "out",
+        params=EvaluateParams.model_validate(PARAMS),
+        sources={"s": location},
+        domains={"s": "mixed"},
+    )
+    prediction = np.zeros((HEIGHT, WIDTH), np.float32)
+    prediction[0, 1] = 1.0  # closer, where people say farther
+    evaluation.add(Predicted(0, sample(depth=None, valid=None), prediction))
+    metrics = evaluation.finish()
+    assert metrics["whdr"] == {"s": 1.0}
+    assert "da2k" not in metrics
+    (row,) = pd.read_parquet(tmp_path / "out" / "pairs.parquet").to_dict("records")
+    assert (row["closer_row"], row["closer_column"], row["dataset"]) == (5, 7, "diw")
+
+
+def test_a_source_may_have_protocols_of_its_own(tmp_path):
+    own = PARAMS | {"protocols": {"s": {"relative": "marigold/any", "metric": "zoedepth/indoor"}}}
+    params = EvaluateParams.model_validate(own)
+    assert params.protocol_of("relative", "t", "indoor") == "default/relative"
+    assert params.protocol_of("metric", "t", "mixed") is None
+    manifest = pd.DataFrame({"sample_id": ["s-0"], "source": ["s"]})
+    evaluation = Evaluation(
+        manifest, tmp_path / "out", params=params, sources={}, domains={"s": "indoor"}
+    )
+    true = sample()
+    evaluation.add(Predicted(0, true, true.inverse_depth(), true.depth))
+    evaluation.finish()
+    written = json.loads((tmp_path / "out" / "protocols.json").read_text())
+    assert written["s"]["relative"]["floor_inverse_depth"] == 0.001
+    assert "zoedepth/indoor: not aligned" in written["s"]["metric"]["says"]
+    table = pd.read_parquet(tmp_path / "out" / "per_image.parquet").set_index("protocol")
+    assert table.loc["relative", "num_pixels"] == HEIGHT * WIDTH  # no limit
+    assert table.loc["metric", "num_pixels"] < table.loc["relative", "num_pixels"]
+
+
 def test_a_prediction_of_another_size_is_refused(evaluation):
     with pytest.raises(ValueError, match=r"s-0: expected .* size \(6, 8\), got \(3, 8\)"):
         evaluation.add(Predicted(0, sample(), np.ones((3, 8), np.float32)))
@@ -118,8 +234,10 @@ def test_a_prediction_that_is_no_number_is_refused(evaluation):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"relative": PROTOCOL | {"min_depth_m": 90.0}}, "min_depth_m below max_depth_m, got 90"),
-        ({"metric": {"indoor": METRIC}}, "metric"),
+        ({"metric": {"indoor": "default/indoor"}}, "metric"),
+        ({"relative": "default/indoor"}, "aligned in inverse depth, got default/indoor, aligned"),
+        ({"protocols": {"s": {"metric": "v2/any"}}}, "aligned in depth, got v2/any"),
+        ({"relative": "v3/any"}, "expected a protocol of .*v2/kitti.*, got 'v3/any'"),
         ({"num_pairs": 3}, "num_pairs"),
         ({"short_side_px": 100}, "short_side_px"),
         ({"short_sides_px": 28}, "short_sides_px"),
@@ -137,7 +255,9 @@ def rows(*, entries):
     return pd.DataFrame([usual | blank | entry for entry in entries], columns=columns)
 
 
-NO_PAIRS = pd.DataFrame(columns=["sample_id", "source", "scenario", "upper_is_closer", "correct"])
+NO_PAIRS = pd.DataFrame(
+    columns=["sample_id", "source", "dataset", "scenario", "upper_is_closer", "correct"]
+)
 
 
 def test_means_are_over_images_then_over_sources():
@@ -155,11 +275,31 @@ def test_means_are_over_images_then_over_sources():
     assert metrics["intervals"]["t"] == {"delta1": [0.9, 0.9]}
 
 
+def test_a_protocol_may_average_over_the_pixels_of_all_images():
+    table = rows(
+        entries=[
+            {"num_pixels": 30, "delta1": 0.2, "rmse": 1.0, "rmse_log": 0.5, "log_bias": 0.3},
+            {"num_pixels": 10, "delta1": 0.6, "rmse": 3.0, "rmse_log": 0.1, "log_bias": -0.1},
+            {"num_pixels": 0},
+        ]
+    )
+    metrics = summarise(table, NO_PAIRS, num_resamples=20, pooled={("relative", "s")})
+    assert metrics["s"]["delta1"] == pytest.approx((30 * 0.2 + 10 * 0.6) / 40)
+    assert metrics["s"]["rmse"] == pytest.approx(np.sqrt((30 * 1 + 10 * 9) / 40), abs=1e-6)
+    mean, square = (30 * 0.3 - 10 * 0.1) / 40, (30 * 0.25 + 10 * 0.01) / 40
+    assert metrics["s"]["silog"] == pytest.approx(100 * np.sqrt(square - mean**2), abs=1e-6)
+    assert metrics["s"]["num_images"] == 2
+    low, high = metrics["intervals"]["s"]["rmse"]
+    assert 1.0 <= low <= metrics["s"]["rmse"] <= high <= 3.0
+    assert summarise(table, NO_PAIRS, num_resamples=20)["s"]["delta1"] == 0.4
+
+
 def test_pairs_are_pooled_by_scenario():
     pairs = pd.DataFrame(
         {
             "sample_id": ["a", "a", "a", "b"],
             "source": "s",
+            "dataset": "da2k",
             "scenario": ["indoor", "indoor", "indoor", "aerial"],
             "upper_is_closer": [1, 1, 1, -1],
             "correct": [True, True, True, False],
@@ -171,7 +311,25 @@ def test_pairs_are_pooled_by_scenario():
     assert 0.0 <= low <= 0.75 <= high <= 1.0
 
 
-@pytest.mark.parametrize("name", ["average", "da2k", "intervals", "metric"])
+def test_the_pairs_of_depth_in_the_wild_are_a_rate_of_disagreement_of_their_own():
+    pairs = pd.DataFrame(
+        {
+            "sample_id": ["a", "b", "c", "d"],
+            "source": ["photos", "photos", "photos", "points"],
+            "dataset": ["diw", "diw", "diw", "da2k"],
+            "scenario": ["", "", "", "indoor"],
+            "upper_is_closer": [1, 1, -1, -1],
+            "correct": [True, False, False, True],
+        }
+    )
+    metrics = summarise(rows(entries=[]), pairs, num_resamples=10)
+    assert metrics["whdr"] == {"photos": pytest.approx(2 / 3, abs=1e-6)}
+    low, high = metrics["intervals"]["whdr"]["photos"]
+    assert 0.0 <= low <= 2 / 3 <= high <= 1.0
+    assert metrics["da2k"]["all"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["average", "da2k", "intervals", "metric", "whdr"])
 def test_a_source_named_as_a_part_of_the_tree_is_refused(name):
     with pytest.raises(ValueError, match=f"expected sources not named .*, got {name}$"):
         summarise(rows(entries=[{"source": name}]), NO_PAIRS, num_resamples=10)

@@ -32,19 +32,20 @@ SOURCES = {
     "pairs": ("da2k", "mixed", {"evaluation": ["test"]}),
     "wild": ("folder", "mixed", {"unlabelled": ["all"]}),
 }
-PROTOCOL = {"alignment": "inverse_depth", "crop": "none", "min_depth_m": 0.1, "max_depth_m": 80.0}
 EVALUATE = {
     "device": "cpu",
     "dtype": "float32",
     "num_threads": 1,
     "batch_size": 4,
     "short_side_px": None,
-    "relative": PROTOCOL,
-    "metric": dict.fromkeys(("indoor", "outdoor"), PROTOCOL | {"alignment": "none"}),
+    "relative": "default/relative",
+    "metric": dict.fromkeys(("indoor", "outdoor"), "default/outdoor"),
+    "protocols": {},
     "num_pairs": 20,
     "min_pair_ratio": 1.3,
     "baseline_samples": 10,
     "saved_predictions": 5,
+    "consistency_samples": 0,
     "bootstrap_resamples": 50,
 }
 REPORT = {

@@ -50,6 +50,18 @@ def test_depth_is_focal_length_times_baseline_over_disparity(tmp_path):
     assert sample.intrinsics == Intrinsics(800.0, 790.0, 1.75, 1.25)
 
 
+def test_glass_and_mirrors_are_the_last_two_classes(tmp_path):
+    folder = write_scene(tmp_path, images=["im0"])
+    reader = Booster(tmp_path)
+    (files,) = reader.list_samples("train")
+    assert reader.glass_and_mirrors(files, size=(2, 3)) is None
+    classes = np.array([[0, 1, 2], [3, 2, 0]], np.uint8)
+    Image.fromarray(classes).save(folder / "mask_cat.png")
+    (files,) = reader.list_samples("train")
+    marked = reader.glass_and_mirrors(files, size=(2, 3))
+    assert marked.tolist() == [[False, False, True], [True, True, False]]
+
+
 def test_masks_are_named_beside_the_calibration(tmp_path):
     folder = write_scene(tmp_path, images=["im0"])
     (folder / "mask_cat.png").write_bytes(b"classes")

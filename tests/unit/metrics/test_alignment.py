@@ -1,12 +1,19 @@
 """Alignment: worked values, invariance, masks and degenerate predictions."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from dav2.metrics.alignment import align_least_squares, align_median
+from dav2.metrics.alignment import (
+    align_geometric_mean,
+    align_least_absolute,
+    align_least_squares,
+    align_median,
+)
 
 ALL = np.ones((1, 3), dtype=bool)
 
@@ -74,6 +81,66 @@ def test_scales_to_the_median():
 
 def test_median_of_zero_gives_scale_zero():
     assert align_median(np.zeros((1, 3)), np.ones((1, 3)), valid=ALL) == 0.0
+
+
+def absolute_error(scale, shift, pred, target, valid):
+    return np.abs(scale * pred + shift - target)[valid].sum()
+
+
+def test_the_least_absolute_line_ignores_an_outlier():
+    pred = np.array([[0.0, 1.0, 2.0, 3.0, 4.0]])
+    target = np.array([[1.0, 3.0, 5.0, 7.0, 900.0]])  # 2 x + 1, but for the last
+    everywhere = np.ones((1, 5), dtype=bool)
+    assert align_least_absolute(pred, target, valid=everywhere) == pytest.approx((2.0, 1.0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_least_absolute_errors_agree_with_linear_programming(seed):
+    from scipy.optimize import linprog
+
+    rng = np.random.default_rng(seed)
+    pred, target = rng.random((4, 5)), rng.standard_cauchy((4, 5))
+    valid = rng.random((4, 5)) > 0.2
+    x, y = pred[valid], target[valid]
+    # Unknowns: scale, shift, and for each pixel a bound of its error, whose sum is smallest.
+    one, own = np.ones((x.size, 1)), np.eye(x.size)
+    bounds = np.block([[x[:, None], one, -own], [-x[:, None], -one, -own]])
+    cost = np.concatenate([[0, 0], np.ones(x.size)])
+    limits = [(None, None)] * 2 + [(0, None)] * x.size
+    least = linprog(cost, A_ub=bounds, b_ub=np.concatenate([y, -y]), bounds=limits).fun
+    found = align_least_absolute(pred, target, valid=valid)
+    assert absolute_error(*found, pred, target, valid) == pytest.approx(least, rel=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scale=st.floats(0.01, 100) | st.floats(-100, -0.01),
+    shift=st.floats(-100, 100),
+    seed=st.integers(0, 1000),
+)
+def test_least_absolute_errors_ignore_any_affine_change(scale, shift, seed):
+    rng = np.random.default_rng(seed)
+    pred, target = rng.random((4, 6)), rng.random((4, 6))
+    valid = np.ones((4, 6), dtype=bool)
+    plain = align_least_absolute(pred, target, valid=valid)
+    changed = scale * pred + shift
+    again = align_least_absolute(changed, target, valid=valid)
+    assert absolute_error(*again, changed, target, valid) == pytest.approx(
+        absolute_error(*plain, pred, target, valid), rel=1e-6
+    )
+
+
+def test_a_constant_gets_the_median_of_least_absolute_errors():
+    target = np.array([[1.0, 2.0, 600.0]])
+    assert align_least_absolute(np.full((1, 3), 0.1), target, valid=ALL) == (0.0, 2.0)
+
+
+def test_the_scale_in_logarithms_is_the_geometric_mean_of_ratios():
+    pred, target = np.array([[1.0, 2.0, 9.0]]), np.array([[2.0, 16.0, 0.0]])
+    valid = np.array([[True, True, False]])
+    assert align_geometric_mean(pred, target, valid=valid) == pytest.approx(math.sqrt(2 * 8))
+    with pytest.raises(ValueError, match=r"expected positive values .* and a target from 0\.0"):
+        align_geometric_mean(pred, target, valid=ALL)
 
 
 @pytest.mark.parametrize("function", [align_least_squares, align_median])

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dav2.metrics.depth import Protocol, align, depth_errors, evaluated_pixels
+from dav2.metrics.depth import Protocol, align, depth_errors
+from dav2.metrics.pixels import evaluated_pixels
 
 RELATIVE = Protocol(alignment="inverse_depth", crop="none", min_depth_m=0.1, max_depth_m=80.0)
 METRIC = Protocol(alignment="none", crop="none", min_depth_m=0.1, max_depth_m=80.0)
@@ -33,6 +35,13 @@ def test_values_worked_out_by_hand():
     mean = sum(logs) / 3
     variance = sum(value**2 for value in logs) / 3 - mean**2
     assert errors["silog"] == pytest.approx(100 * math.sqrt(variance))
+    assert errors["log_bias"] == pytest.approx(mean)
+    assert errors["rmse_log"] == pytest.approx(math.sqrt(variance + mean**2))
+    assert errors["sq_rel"] == pytest.approx((0 + 1 / 2 + 25 / 5) / 3)
+    inverse = [0.0, 1 / 3 - 1 / 2, 1 / 10 - 1 / 5]
+    assert errors["rmse_inverse"] == pytest.approx(
+        1000 * math.sqrt(sum(value**2 for value in inverse) / 3)
+    )
 
 
 def test_a_perfect_prediction_has_no_error():
@@ -58,7 +67,7 @@ def test_relative_measures_ignore_scale_and_shift(scale, shift, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(factor=st.floats(0.01, 100), seed=st.integers(0, 1000))
-def test_without_a_unit_only_rmse_depends_on_the_unit(factor, seed):
+def test_without_a_unit_only_measures_in_metres_depend_on_it(factor, seed):
     rng = np.random.default_rng(seed)
     depth, pred = rng.uniform(1, 20, (4, 6)), rng.random((4, 6))
     pixels = all_of(depth)
@@ -71,8 +80,9 @@ def test_without_a_unit_only_rmse_depends_on_the_unit(factor, seed):
         )
         for unit in (1.0, factor)
     ]
-    assert errors[1]["rmse"] == pytest.approx(factor * errors[0]["rmse"], rel=1e-6)
-    for name in set(errors[0]) - {"rmse"}:
+    for name, power in (("rmse", 1), ("sq_rel", 1), ("rmse_inverse", -1)):
+        assert errors[1][name] == pytest.approx(factor**power * errors[0][name], rel=1e-6)
+    for name in set(errors[0]) - {"rmse", "sq_rel", "rmse_inverse"}:
         assert errors[1][name] == pytest.approx(errors[0][name], rel=1e-6, abs=1e-9)
 
 
@@ -86,7 +96,7 @@ def test_grows_with_noise():
     assert [entry["delta1"] for entry in errors] == sorted(
         (entry["delta1"] for entry in errors), reverse=True
     )
-    for name in ("abs_rel", "abs_rel_inverse", "rmse", "log10", "silog"):
+    for name in set(errors[0]) - {"delta1", "delta2", "delta3", "log_bias"}:
         values = [entry[name] for entry in errors]
         assert values == sorted(values)
         assert values[0] == pytest.approx(0.0, abs=1e-9)
@@ -175,3 +185,90 @@ def test_refuses_depth_that_is_not_positive_and_finite(value):
         depth_errors(bad, good, pixels=all_of(good))
     with pytest.raises(ValueError, match="positive finite target"):
         depth_errors(good, bad, pixels=all_of(good))
+
+
+@pytest.mark.parametrize("alignment", ["depth", "depth_l1"])
+def test_an_affine_alignment_of_depth_undoes_scale_and_shift(alignment):
+    depth = np.array([[1.0, 2.0, 4.0, 7.0]])
+    protocol = dataclasses.replace(METRIC, alignment=alignment)
+    aligned = align(3 * depth - 2, depth, pixels=all_of(depth), protocol=protocol)
+    assert aligned.depth == pytest.approx(depth)
+    assert (aligned.scale, aligned.shift) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_the_scale_in_logarithms_is_removed():
+    depth = np.array([[1.0, 2.0, 4.0]])
+    protocol = dataclasses.replace(METRIC, alignment="log_depth")
+    aligned = align(depth * [0.5, 1.0, 2.0], depth, pixels=all_of(depth), protocol=protocol)
+    assert aligned.scale == pytest.approx(1.0)  # the geometric mean of 2, 1 and 1/2
+
+
+def test_least_absolute_errors_keep_one_wrong_pixel_from_moving_the_rest():
+    depth = np.array([[3.0, 2.0, 4.0, 5.0, 8.0]])
+    pred = 3 / depth + 1
+    depth[0, 0] = 0.2  # of the truth: in the prediction it would be a lever for both
+    robust = dataclasses.replace(RELATIVE, alignment="inverse_depth_l1")
+    aligned = align(pred, depth, pixels=all_of(depth), protocol=robust)
+    assert aligned.depth[0, 1:] == pytest.approx(depth[0, 1:])
+    moved = align(pred, depth, pixels=all_of(depth), protocol=RELATIVE)
+    assert np.abs(moved.depth - depth)[0, 1:].max() > 0.5
+
+
+def test_a_floor_of_its_own_and_no_clipping_as_marigold_and_moge_have_it():
+    depth = np.array([[1.0, 1.0, 1.0, 1.0, 2.0]])
+    pred = np.array([[1.0, 1.0, -100.0, 100.0, 0.5]])
+    pixels = np.array([[True, True, False, False, True]])
+    marigold = dataclasses.replace(
+        RELATIVE, floor_inverse_depth=1e-3, max_depth_m=None, is_clipped=False
+    )
+    aligned = align(pred, depth, pixels=pixels, protocol=marigold)
+    assert aligned.depth[0] == pytest.approx([1.0, 1.0, 1000.0, 0.01, 2.0])
+    limited = dataclasses.replace(RELATIVE, floor_inverse_depth=1e-3)
+    aligned = align(pred, depth, pixels=pixels, protocol=limited)
+    assert aligned.depth[0] == pytest.approx([1.0, 1.0, 80.0, 0.1, 2.0])
+    moge = dataclasses.replace(RELATIVE, max_depth_m=None, is_clipped=False)
+    aligned = align(pred, depth, pixels=pixels, protocol=moge)
+    assert aligned.depth[0] == pytest.approx([1.0, 1.0, 2.0, 0.01, 2.0])
+    metres = dataclasses.replace(METRIC, is_clipped=False)
+    aligned = align(
+        np.array([[500.0, 1.0]]), np.ones((1, 2)), pixels=~pixels[:, :2], protocol=metres
+    )
+    assert aligned.depth[0].tolist() == [500.0, 1.0]
+
+
+def test_errors_of_many_pixels_are_those_of_a_plain_oracle(monkeypatch):
+    monkeypatch.setattr("dav2.metrics.depth._CHUNK", 64)
+    rng = np.random.default_rng(3)
+    depth, pred = rng.uniform(1, 30, (23, 31)), rng.uniform(1, 30, (23, 31))
+    pixels = rng.random((23, 31)) > 0.3
+    z, p = depth[pixels], pred[pixels]
+    e = np.log(p / z)
+    expected = {
+        "delta1": np.mean(np.maximum(p / z, z / p) < 1.25),
+        "delta2": np.mean(np.maximum(p / z, z / p) < 1.25**2),
+        "delta3": np.mean(np.maximum(p / z, z / p) < 1.25**3),
+        "abs_rel": np.mean(np.abs(p - z) / z),
+        "abs_rel_inverse": np.mean(np.abs(1 / p - 1 / z) * z),
+        "sq_rel": np.mean((p - z) ** 2 / z),
+        "rmse": np.sqrt(np.mean((p - z) ** 2)),
+        "rmse_log": np.sqrt(np.mean(e**2)),
+        "rmse_inverse": 1000 * np.sqrt(np.mean((1 / p - 1 / z) ** 2)),
+        "log10": np.mean(np.abs(np.log10(p / z))),
+        "silog": 100 * np.sqrt(np.mean(e**2) - np.mean(e) ** 2),
+        "log_bias": np.mean(e),
+    }
+    found = depth_errors(pred, depth, pixels=pixels)
+    assert found == {name: pytest.approx(value, rel=1e-12) for name, value in expected.items()}
+
+
+def test_errors_agree_with_torchmetrics_where_it_offers_them():
+    metrics = pytest.importorskip("torchmetrics.functional")
+    rng = np.random.default_rng(4)
+    depth, pred = rng.uniform(1, 30, (5, 7)), rng.uniform(1, 30, (5, 7))
+    found = depth_errors(pred, depth, pixels=all_of(depth))
+    z, p = torch.from_numpy(depth.ravel()), torch.from_numpy(pred.ravel())
+    assert found["abs_rel"] == pytest.approx(float(metrics.mean_absolute_percentage_error(p, z)))
+    assert found["rmse"] == pytest.approx(float(metrics.mean_squared_error(p, z, squared=False)))
+    log_rmse = float(metrics.mean_squared_error(p.log(), z.log(), squared=False))
+    assert found["rmse_log"] == pytest.approx(log_rmse)
+    assert found["silog"] == pytest.approx(100 * float((p.log() - z.log()).std(unbiased=False)))
