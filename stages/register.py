@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeFloat, PositiveInt
 
 from dav2.data.files import write_json
+from dav2.data.images import encode_jpeg
 from stages.digests import LOCK, dvc_digest
 from stages.evidence import TABLES, Evidence, gather
 from stages.imports import closure
@@ -56,6 +57,7 @@ class ServingParams(Params):
     max_pixels: PositiveInt
     max_aspect: NonNegativeFloat
     max_body_bytes: PositiveInt
+    max_concurrent: PositiveInt
 
 
 def main(model: str) -> None:
@@ -156,6 +158,7 @@ def _create(
                 code_paths=[str(code / "dav2")],
                 artifacts={"weights": str(evidence.weights), "card": str(card.parent)},
                 signature=_signature(),
+                input_example=_example(),
                 model_config=settings.model_dump(),
                 pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
                 metadata={"weights.md5": evidence.weights_md5},
@@ -175,6 +178,15 @@ def _signature() -> Any:
         inputs=Schema([ColSpec(DataType.binary, "image")]),
         params=ParamSchema([ParamSpec("format", DataType.string, default="png16")]),
     )
+
+
+def _example() -> Any:
+    """Returns a request with one small image, which MLflow keeps beside the model as JSON."""
+    import numpy as np
+    import pandas as pd
+
+    grey = np.linspace(0, 255, 42 * 56 * 3).reshape(42, 56, 3).astype(np.uint8)
+    return pd.DataFrame({"image": [encode_jpeg(grey, quality=90)]})
 
 
 def _copy_code(folder: Path) -> Path:
