@@ -30,20 +30,20 @@ OUTCOMES = Path(".work/promotion")
 @flow(name="promote")
 def promote(
     name: str | None = None,
-    register: str | None = None,
+    model: str | None = None,
     approve: bool = False,
     rollback: bool = False,
 ) -> State[Any]:
     """Makes a challenger champion if the policy agrees; the run fails if it does not.
 
     Args:
-        name: Registered model, as `depth-relative-vits`; not needed with `register`.
-        register: A model of params.yaml to register first, which makes it the challenger.
+        name: Registered model, as `depth-relative-vits`; not needed with `model`.
+        model: One of params.yaml to register first, which makes it the challenger.
         approve: A person approves, where mlflow/promotion.yaml asks for that.
         rollback: The previous champion comes back; nothing is compared.
     """
-    if register is not None:
-        name = register_version(register)
+    if model is not None:
+        name = register_version(model)
     assert name is not None
     flag = ["--rollback"] if rollback else ["--approve"] if approve else []
     outcome = decide(name, flag)
@@ -86,20 +86,23 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m flows.promote", description="Promote a challenger, or roll back."
     )
     parser.add_argument("name", nargs="?", help="registered model, as depth-relative-vits")
-    parser.add_argument("--register", metavar="MODEL", help="of params.yaml; register it first")
+    parser.add_argument(
+        "--register", dest="model", metavar="MODEL", help="of params.yaml; register it first"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--approve", action="store_true", help="a person approves the promotion")
     what.add_argument("--rollback", action="store_true", help="the previous champion comes back")
     options = vars(parser.parse_args(arguments))
-    if (options["name"] is None) == (options["register"] is None):
+    if (options["name"] is None) == (options["model"] is None):
         parser.error("expected either a registered model or --register MODEL")
-    if options["rollback"] and options["register"]:
+    if options["rollback"] and options["model"]:
         parser.error("expected --rollback of a registered model, got --register")
     older = psutil.Process().children()
     try:
         state = promote(**options, return_state=True)
-    finally:
-        end_children(older)  # the server that Prefect started for this run
+    except BaseException:
+        end_children(older)  # Prefect would leave the server that it started for this run
+        raise
     sys.stdout.write(f"{state.message}\n")
     return 0 if state.is_completed() else 1
 

@@ -66,6 +66,7 @@ def write_card(evidence: Evidence, name: str, folder: Path) -> Path:
                 }
                 for source in evidence.sources
             ],
+            started_from=_given_weights(evidence.params),
             measures=MEASURES,
             results=results_by_set(evidence.metrics),
             pairs=evidence.metrics.get("da2k", {}),
@@ -86,6 +87,18 @@ def results_by_set(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         if key not in _NOT_SETS
     }
     return relative | metric
+
+
+def _given_weights(params: Mapping[str, Any]) -> list[str]:
+    """Returns the weights that trainings started from, as params.yaml names them."""
+    named = [
+        values[key]
+        for values in params.values()
+        for key in ("weights", "encoder_weights")
+        if isinstance(values, Mapping) and values.get(key)
+    ]
+    files = [list(entry.values()) if isinstance(entry, Mapping) else [entry] for entry in named]
+    return sorted({str(file) for group in files for file in group if file})
 
 
 def _pictures(evidence: Evidence, folder: Path) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from dav2.data.files import write_json
 from dav2.data.images import encode_jpeg
@@ -47,17 +47,15 @@ REQUIREMENTS = (
 logger = logging.getLogger(__name__)
 
 
-class ServingParams(Params):
-    """What one request to a served model may cost; mlflow/serving.yaml explains each."""
+class ServedModelParams(Params):
+    """What a served model runs on and takes; mlflow/serving.yaml explains each."""
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "float32", "bfloat16"]
     max_images: PositiveInt
     max_bytes: PositiveInt
     max_pixels: PositiveInt
-    max_aspect: NonNegativeFloat
-    max_body_bytes: PositiveInt
-    max_concurrent: PositiveInt
+    max_aspect: PositiveFloat
 
 
 def main(model: str) -> None:
@@ -82,7 +80,7 @@ def register(model: str) -> tuple[str, str]:
         TimeoutError: Another process holds the registered model's lock.
     """
     evidence = gather(model)
-    settings = load("serving", ServingParams, SETTINGS)
+    settings = load("model", ServedModelParams, SETTINGS)
     name = registered_name(evidence.weights)
     client = connect()
     with exclusive(client, name):
@@ -142,7 +140,7 @@ def tags(evidence: Evidence, run_id: str) -> dict[str, str]:
 
 
 def _create(
-    client: Any, name: str, evidence: Evidence, settings: ServingParams, run_id: str
+    client: Any, name: str, evidence: Evidence, settings: ServedModelParams, run_id: str
 ) -> str:
     """Keeps the model with a run and registers it; returns its version."""
     import mlflow

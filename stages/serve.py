@@ -11,9 +11,11 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from stages.params import load
+from pydantic import PositiveInt
+
+from stages.params import Params, load
 from stages.program import run as run_program
-from stages.register import SETTINGS, ServingParams
+from stages.register import SETTINGS, ServedModelParams
 from stages.registry import connect, model_uri
 
 Message = MutableMapping[str, Any]
@@ -22,6 +24,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
+
+
+class ServerParams(Params):
+    """How much the server takes at once; mlflow/serving.yaml explains each."""
+
+    max_body_bytes: PositiveInt
+    max_concurrent: PositiveInt
 
 
 class Guarded:
@@ -71,7 +80,8 @@ def main(arguments: Sequence[str]) -> None:
         ValueError: If there is no such version, or mlflow/serving.yaml does not fit.
     """
     given = _parse(arguments)
-    settings = load("serving", ServingParams, SETTINGS)
+    limits = load("server", ServerParams, SETTINGS)
+    settings = load("model", ServedModelParams, SETTINGS)
     uri = model_uri(given.version)
     connect()
     import mlflow
@@ -85,10 +95,10 @@ def main(arguments: Sequence[str]) -> None:
         raise ValueError(f"{uri}: expected a registered model, got {got}") from None
     logger.info("%s at http://%s:%d/invocations", given.version, given.host, given.port)
     uvicorn.run(
-        Guarded(scoring_server.init(model), max_body_bytes=settings.max_body_bytes),
+        Guarded(scoring_server.init(model), max_body_bytes=limits.max_body_bytes),
         host=given.host,
         port=given.port,
-        limit_concurrency=settings.max_concurrent,
+        limit_concurrency=limits.max_concurrent,
         log_level="warning",
     )
 
@@ -132,8 +142,8 @@ def _short(body: bytes) -> dict[str, str]:
     except (ValueError, TypeError, KeyError):
         code, text = "BAD_REQUEST", body.decode("utf-8", errors="replace")
     # MLflow puts the data in front of what the model says.
-    text = text.rpartition("\nError: ")[2].strip()
-    return {"error_code": code, "message": text.partition("\n")[0][:500]}
+    line = " ".join(text.rpartition("\nError: ")[2].split())
+    return {"error_code": code, "message": line[:500]}
 
 
 async def _answer(send: Send, status: int, content: dict[str, str]) -> None:

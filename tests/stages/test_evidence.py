@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.evidence import check_evaluation, gather
-from tests.fixtures.registry import MODEL, write_lock, write_project
+from tests.fixtures.registry import MODEL, TRAINING, write_lock, write_project
 
 WEIGHTS = f"models/{MODEL}.safetensors"
 
@@ -26,7 +26,7 @@ def test_names_data_gates_parameters_and_sources_of_a_model(project):
         "reports/gates/pseudo.json",
     }  # fmt: skip
     assert found.gates == {"pseudo": True, "release": True}
-    assert found.params == {"train_student": {"seed": 3}, "evaluate": {"num_pairs": 20}}
+    assert found.params == {"train_student": TRAINING, "evaluate": {"num_pairs": 20}}
     assert found.sources == ("photos",)
 
 

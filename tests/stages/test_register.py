@@ -17,11 +17,11 @@ from dav2.data.images import decode_image
 from dav2.labeling.codec import decode_label
 from dav2.models.checkpoints import load
 from dav2.predict import predict
-from stages import fetch_weights, lineage
+from stages import fetch_weights, lineage, serve
 from stages.register import main, register
 from stages.registry import CHALLENGER, CHAMPION, aliases, connect, model_uri, registered_name
 from tests.fixtures import bombs
-from tests.fixtures.registry import MODEL, NAME, write_lock, write_project, write_tables
+from tests.fixtures.registry import MODEL, NAME, TRAINING, write_lock, write_project, write_tables
 
 WEIGHTS = Path(f"models/{MODEL}.safetensors")
 
@@ -76,7 +76,7 @@ def test_a_version_carries_hashes_commit_parameters_gates_and_metrics(project):
     assert tags["git.commit"] == commit.strip()
     assert tags["git.has_lock"] == "true"
     assert (tags["gate.release"], tags["gate.pseudo"]) == ("passed", "passed")
-    assert json.loads(tags["params.train_student"]) == {"seed": 3}
+    assert json.loads(tags["params.train_student"]) == TRAINING
     assert json.loads(tags["metrics.photos"])["delta1"] == pytest.approx(0.5, abs=0.02)
     assert json.loads(tags["metrics.da2k"]) == {"all": 0.5}
     assert len(tags["dvc.in.data/gated/unlabelled.parquet"]) == 32
@@ -88,6 +88,7 @@ def test_the_card_names_licences_and_shows_pictures(project):
     card = Path(project.download_artifacts(run_id, "card"))
     text = (card / "README.md").read_text()
     assert "| photos | CC0 | a walk |" in text
+    assert "Started from given weights: dinov2.safetensors." in text
     assert "Gates: pseudo passed, release passed." in text
     assert "![photos: image and depth, near is bright](photos.png)" in text
     assert decode_image(card / "photos.png").shape == (30, 80, 3)
@@ -207,13 +208,15 @@ def test_lineage_of_what_is_not_there_is_one_line(project, what, why):
         lineage.main(what)
 
 
-def test_weights_come_back_by_alias_byte_for_byte(project, tmp_path):
+def test_weights_come_back_by_alias_and_what_is_not_there_is_one_line(project, tmp_path):
     fetch_weights.main(f"{NAME}@challenger", str(tmp_path / "w.safetensors"))
     assert (tmp_path / "w.safetensors").read_bytes() == WEIGHTS.read_bytes()
     with pytest.raises(ValueError, match="expected a registered model, got"):
         fetch_weights.main(f"{NAME}@{CHAMPION}", str(tmp_path / "w.safetensors"))
     with pytest.raises(ValueError, match="expected <registered model>@<alias>"):
         model_uri("models:/x")
+    with pytest.raises(ValueError, match="expected a registered model, got"):
+        serve.main([f"{NAME}@{CHAMPION}"])
 
 
 def test_a_metric_model_belongs_to_the_family_of_its_domain(tmp_path):
