@@ -7,7 +7,10 @@ encoder and answer in one unit. Who serves is told by the aliases alone.
 import fcntl
 import os
 import re
+import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,7 +144,8 @@ def exclusive(client: Any, name: str, *, patience_s: float = 60.0) -> Iterator[N
             )
         time.sleep(_POLL_S)
     try:
-        yield
+        with _ended_by_sigterm():
+            yield
     finally:
         unlock(client, name)
 
@@ -155,6 +159,19 @@ def unlock(client: Any, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Makes SIGTERM, by which Prefect cancels, an exit that frees the lock."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _try_lock(client: Any, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -171,6 +173,13 @@ def test_who_waits_too_long_learns_who_holds_the_lock(client):
     ):
         pass
     with exclusive(client, NAME, patience_s=0):  # free again
+        pass
+
+
+def test_a_process_that_is_asked_to_end_frees_its_lock(client):
+    with pytest.raises(SystemExit, match="143"), exclusive(client, NAME):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with exclusive(client, NAME, patience_s=0):
         pass
 
 

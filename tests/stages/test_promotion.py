@@ -65,6 +65,17 @@ def test_a_gain_by_chance_is_none(folders):
     assert not found.is_met
 
 
+def test_metres_are_compared_by_their_own_protocol(folders):
+    for folder in folders.values():
+        rows = pd.read_parquet(folder / "per_image.parquet")
+        metres = rows.assign(protocol="metric", delta1=rows["delta1"] ** 2)
+        pd.concat([rows, metres]).to_parquet(folder / "per_image.parquet")
+    found = the_finding(policy(measures=["metric/photos/delta1"]), folders)
+    assert found.num_images == 12
+    assert found.champion == pytest.approx(0.25, abs=0.03)
+    assert the_finding(policy(), folders).champion == pytest.approx(0.5, abs=0.02)
+
+
 def test_pairs_count_by_image(folders):
     found = the_finding(policy(measures=["da2k/all"]), folders)
     # 8 of 12 pairs right (those before 7.2), against 6 of 12.
