@@ -33,6 +33,7 @@ def test_torchvision_is_of_the_same_build_as_torch():
 def test_no_folder_of_ours_hides_a_package():
     assert not Path("mlflow/__init__.py").exists()
     assert not Path("mlflow.py").exists()
+    assert not list(Path("mlflow").rglob("*.py"))
 
 
 def test_the_lock_pins_every_package_exactly_with_hashes():
