@@ -1,5 +1,6 @@
 """Stops labels that are missing, degenerate or drifting before a student learns them."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from dav2.data.files import write_json
 from stages.gates import Check, record, validate
@@ -40,13 +41,15 @@ class GateLabelsParams(Params):
     """Mean change of a label, as a share of its range, when its image is mirrored."""
     max_drift: Share
     """Largest Kolmogorov-Smirnov distance between a source's labels and all other sources'."""
+    max_shards_set_aside: NonNegativeInt
+    """Shards that failed three times and so have no label; labelling again tries them again."""
 
 
 def main(labels: Path, verdict: Path) -> None:
     """Judges a folder of labels and writes the verdict.
 
     Args:
-        labels: Folder with `manifest.parquet` and `quarantine.parquet`.
+        labels: Folder with `manifest.parquet`, `quarantine.parquet` and `summary.json`.
         verdict: File to write; not written if a critical expectation fails.
 
     Raises:
@@ -58,8 +61,13 @@ def main(labels: Path, verdict: Path) -> None:
             params = load("gate_labels", GateLabelsParams)
             rows = _with_place(pd.read_parquet(labels / "manifest.parquet"))
             refused = pd.read_parquet(labels / "quarantine.parquet")
-            tables = {"labels": rows, "sources": source_table(rows, refused)}
-            found = validate("labels", tables, _checks(params, rows))
+            tables = {
+                "labels": rows,
+                "sources": source_table(rows, refused),
+                "shards": _shard_table(labels / "summary.json"),
+            }
+            checks = [*_checks(params, rows), _shard_check(params)]
+            found = validate("labels", tables, checks)
             if not record("labels", found):
                 raise SystemExit(1)
             write_json(found[""], verdict)
@@ -110,6 +118,20 @@ def _with_place(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns rows with `median_place`: where the median lies between a label's ends, 0 to 1."""
     span = (rows["label_max"] - rows["label_min"]).replace(0.0, np.nan)
     return rows.assign(median_place=((rows["label_p50"] - rows["label_min"]) / span).fillna(0.0))
+
+
+def _shard_table(summary: Path) -> pd.DataFrame:
+    num_set_aside = json.loads(summary.read_bytes())["num_shards_set_aside"]
+    return pd.DataFrame({"sample_id": ["all shards"], "num_set_aside": [num_set_aside]})
+
+
+def _shard_check(params: GateLabelsParams) -> Check:
+    import great_expectations.expectations as gxe
+
+    few = gxe.ExpectColumnValuesToBeBetween(
+        column="num_set_aside", max_value=params.max_shards_set_aside, severity="critical"
+    )
+    return Check("Hardly a shard was set aside after three failures.", "shards", few)
 
 
 def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:

@@ -1,14 +1,14 @@
 """Labels the unlabelled photographs with the teacher, shard by shard."""
 
 import logging
+import os
 import sys
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from dav2.data.files import sha256_of
 from dav2.labeling.codec import CodecName
@@ -26,7 +26,6 @@ from stages.sources import locations
 
 if TYPE_CHECKING:
     from torch import nn
-    from tqdm import tqdm
 
     from dav2.labeling.engine import LabelingJob
     from dav2.labeling.plan import PlannedShard
@@ -41,7 +40,14 @@ DECIDING_MODULES = (
 )
 """Who decides what a shard's bytes are. The engine is not among them: it decides when they are."""
 
-_TRACKED = ("num_samples", "num_labelled", "num_quarantined", "num_degenerate", "coverage")
+_TRACKED = (
+    "num_samples",
+    "num_labelled",
+    "num_quarantined",
+    "num_degenerate",
+    "num_shards_set_aside",
+    "coverage",
+)
 
 _DRAWN = 12
 
@@ -52,6 +58,11 @@ class PseudoLabelParams(Params):
     """How photographs become labels."""
 
     engine: EngineName
+    """`inline`: one device, in this process; `ray`: workers on any number of devices."""
+    ray_address: str | None
+    """`host:port` of a Ray cluster; null: that of `RAY_ADDRESS`, else Ray of this machine alone."""
+    ray_workers: PositiveInt | None
+    """Null: one for each GPU or, on CPUs, for each `num_threads` cores."""
     device: Literal["auto", "cpu", "cuda"]
     """`auto`: a CUDA device where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
@@ -74,7 +85,10 @@ class PseudoLabelParams(Params):
     flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs whose label is compared with that of their mirror image."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of photographs without a label above which the stage fails."""
+    """Share of photographs without a label above which the stage fails; those of shards that were
+    set aside do not count, `gate_labels` judges them."""
+    gpu_hour_price: NonNegativeFloat | None
+    """Of one GPU, in any currency, for the cost in MLflow; null: no cost."""
 
 
 def main(manifest_path: Path, teacher_path: Path, output: Path) -> None:
@@ -132,7 +146,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
     import torch
 
     from dav2.data.manifest import read_manifest
-    from dav2.labeling.engine import LabelingJob
+    from dav2.labeling.engine import LabelingJob, RayOptions
     from dav2.labeling.labeler import LabelingOptions
     from dav2.models.device import chosen_device
 
@@ -163,8 +177,13 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         recipe=recipe,
         options=options,
         device=device,
+        num_threads=params.num_threads,
         num_workers=params.num_workers,
         store=work_folder("pseudo_label", recipe),
+        ray=RayOptions(
+            address=params.ray_address or os.environ.get("RAY_ADDRESS"),
+            num_workers=params.ray_workers,
+        ),
     )
 
 
@@ -189,47 +208,54 @@ def _label(
 
     from dav2.labeling.engine import label_shards
     from dav2.labeling.store import find_shard
+    from stages.labelling_progress import Progress
 
-    records = {shard: find_shard(job.store, shard) for shard in shards}
-    missing = [shard for shard, record in records.items() if record is None]
+    records = {shard.name: find_shard(job.store, shard) for shard in shards}
+    missing = [shard for shard in shards if records[shard.name] is None]
     num_missing = sum(len(shard.rows) for shard in missing)
     logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
-    started_s = time.monotonic()
-    with tqdm(total=len(job.manifest), desc="label", unit="image", smoothing=0.1) as bar:
-        bar.update(len(job.manifest) - num_missing)
-        _check_refused(params, job, list(records.items()))
+    refused = _Refused(params, job)
+    for shard in shards:
+        refused.add(shard, records[shard.name])
+    num_samples = len(job.manifest)
+    with tqdm(
+        total=num_samples,
+        initial=num_samples - num_missing,
+        desc="label",
+        unit="image",
+        smoothing=0.1,
+    ) as bar:
         if missing:
-            labelled = label_shards(params.engine, missing, job, on_sample=lambda: _advance(bar))
-            for shard, record in labelled:
-                records[shard] = record
-                _check_refused(params, job, list(records.items()))
-    if missing:
-        seconds = time.monotonic() - started_s
-        run.log_metrics({"images_per_second": num_missing / seconds, "labelling_s": seconds})
-    return [(shard, record) for shard, record in records.items() if record is not None]
+            progress = Progress(run, bar, on_gpu=job.device.type == "cuda")
+            for attempt in label_shards(params.engine, missing, job, on_samples=bar.update):
+                records[attempt.shard.name] = attempt.record
+                progress.add(attempt)
+                refused.add(attempt.shard, attempt.record)
+            progress.finish(gpu_hour_price=params.gpu_hour_price)
+    return [(shard, record) for shard in shards if (record := records[shard.name]) is not None]
 
 
-def _advance(bar: "tqdm[NoReturn]") -> None:
-    bar.update()
+class _Refused:
+    """Counts photographs without a label, and stops the stage at too many."""
 
+    def __init__(self, params: PseudoLabelParams, job: "LabelingJob") -> None:
+        self._job = job
+        self._num_refused = 0
+        # As in ingest, a handful of photographs may lose one.
+        self._limit = max(1.0, params.max_quarantined_fraction * len(job.manifest))
 
-def _check_refused(
-    params: PseudoLabelParams,
-    job: "LabelingJob",
-    records: "list[tuple[PlannedShard, ShardRecord | None]]",
-) -> None:
-    from dav2.labeling.store import read_refused
+    def add(self, shard: "PlannedShard", record: "ShardRecord | None") -> None:
+        from dav2.labeling.store import read_refused
 
-    refused = [shard for shard, record in records if record is not None and record.num_refused]
-    num_refused = sum(record.num_refused for _, record in records if record is not None)
-    # As in ingest, a handful of photographs may lose one.
-    limit = max(1.0, params.max_quarantined_fraction * len(job.manifest))
-    if num_refused > limit:
-        reasons = read_refused(job.store, refused)["reason"].to_pylist()
-        raise ValueError(
-            f"expected at most {limit:g} of {len(job.manifest)} photographs without "
-            f"a label, got {num_refused} so far, the first {reasons[0]}"
-        )
+        if record is None or record.set_aside:
+            return
+        self._num_refused += record.num_refused
+        if self._num_refused > self._limit:
+            reason = read_refused(self._job.store, [shard])["reason"].to_pylist()[0]
+            raise ValueError(
+                f"expected at most {self._limit:g} of {len(self._job.manifest)} photographs "
+                f"without a label, got {self._num_refused} so far, one of them {reason}"
+            )
 
 
 if __name__ == "__main__":

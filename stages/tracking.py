@@ -43,6 +43,8 @@ class Run:
     def __init__(self, client: Any | None = None, run_id: str = "") -> None:
         self.run_id = run_id
         """MLflow's id; empty where nothing is recorded."""
+        self.facts: dict[str, Any] = {}
+        """What `add_facts` was given."""
         self._client = client
         self._waiting: list[tuple[str, float, int, int]] = []
         self._sent_s = time.monotonic()
@@ -53,6 +55,10 @@ class Run:
         self._waiting += [(name, float(value), now_ms, step) for name, value in metrics.items()]
         if len(self._waiting) >= _FLUSH_AT or time.monotonic() - self._sent_s > _FLUSH_AFTER_S:
             self._flush()
+
+    def add_facts(self, facts: Mapping[str, Any]) -> None:
+        """Adds to the stage's line in `.work/runs.jsonl`; the values are JSON-able."""
+        self.facts |= facts
 
     def log_picture(self, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """Keeps a picture as `name` (`validation.png`) among the run's files."""
@@ -117,6 +123,7 @@ def tracked(
             _tag_outputs(run, outputs)
             status = "FINISHED"
         finally:
+            facts.update(run.facts)
             run.finish(status)
 
 

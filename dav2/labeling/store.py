@@ -62,10 +62,16 @@ class ShardRecord:
     num_unread: int
     """Samples refused for a cause that may pass."""
     sha256: str
+    set_aside: str = ""
+    """Why the shard was given up, with all its samples refused; records of before lack it."""
 
 
 def commit_shard(
-    store: Path, shard: PlannedShard, results: Iterable[FinishedSample | RefusedSample]
+    store: Path,
+    shard: PlannedShard,
+    results: Iterable[FinishedSample | RefusedSample],
+    *,
+    set_aside: str = "",
 ) -> ShardRecord:
     """Writes a shard, its index, its refused samples and its record; one rename makes it exist.
 
@@ -73,6 +79,7 @@ def commit_shard(
         store: Folder of committed shards.
         shard: The plan of this one.
         results: One result per planned sample, in the order to write; consumed as it is written.
+        set_aside: Why it was given up, in one line, if it was.
     """
     rows: list[dict[str, Any]] = []
     refused: list[RefusedSample] = []
@@ -100,6 +107,7 @@ def commit_shard(
             num_samples=len(rows),
             num_unread=sum(not sample.is_lasting for sample in refused),
             sha256=sha256_of(tar),
+            set_aside=set_aside,
         )
         write_json(asdict(record), folder / _RECORD)
     return record

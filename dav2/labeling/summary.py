@@ -25,9 +25,10 @@ def summarise(
         records: Every shard of the plan with its record.
 
     Returns:
-        JSON-able: counts, coverage (share of the manifest's samples with a label), how many labels
-        are degenerate, percentiles of their statistics (none where nothing was measured), counts
-        by source, the fingerprints of teacher and recipe, the options.
+        JSON-able: counts, coverage (share of the manifest's samples with a label), how many shards
+        were set aside and how many labels are degenerate, percentiles of their statistics (none
+        where nothing was measured), counts by source, the fingerprints of teacher and recipe, the
+        options.
 
     Raises:
         ValueError: If a sample of the manifest is not exactly once among labels and refused ones.
@@ -43,6 +44,7 @@ def summarise(
         "num_quarantined": refused.num_rows,
         "num_degenerate": int(rows["degenerate"].sum()),
         "num_shards": sum(record.num_samples > 0 for _, record in records),
+        "num_shards_set_aside": sum(record.set_aside != "" for _, record in records),
         "coverage": len(rows) / num_samples,
         "statistics": {name: _percentiles(rows[name]) for name in _DESCRIBED},
         "sources": {

@@ -17,6 +17,7 @@ LIMITS = {
     "mostly": 0.9,
     "max_flip_inconsistency": 0.1,
     "max_drift": 0.5,
+    "max_shards_set_aside": 1,
 }
 
 
@@ -47,10 +48,12 @@ def judge(tmp_path, monkeypatch):
     with Path("params.yaml").open("w") as stream:
         YAML(typ="safe").dump({"gate_labels": LIMITS}, stream)
 
-    def run(rows, without=None):
+    def run(rows, without=None, *, num_set_aside=0):
         folder = Path("data/training/pseudo")
         folder.mkdir(parents=True, exist_ok=True)
         rows.to_parquet(folder / "manifest.parquet")
+        summary = {"num_shards_set_aside": num_set_aside}
+        (folder / "summary.json").write_text(json.dumps(summary))
         (refused("wild", 0) if without is None else without).to_parquet(
             folder / "quarantine.parquet"
         )
@@ -68,7 +71,7 @@ def test_usable_labels_pass(judge):
     verdict = judge(labels("wild", 20))
     assert verdict["success"]
     assert failed(verdict) == set()
-    assert len(verdict["expectations"]) == 7
+    assert len(verdict["expectations"]) == 8
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_labels_that_are_ramps_or_follow_the_mirror_only_warn(judge):
 
 def test_labels_without_mirrored_ones_pass(judge):
     verdict = judge(labels("wild", 20, flip_inconsistency=np.full(20, np.nan)))
-    assert len(verdict["expectations"]) == 6
+    assert len(verdict["expectations"]) == 7
 
 
 def test_a_source_whose_labels_differ_warns(judge):
@@ -145,3 +148,10 @@ def test_a_source_that_got_no_label_has_no_coverage():
 def test_missing_labels_are_one_line(judge):
     with pytest.raises(SystemExit, match=r"gate_labels: .*manifest.parquet"):
         main(Path("nothing"), Path("out.json"))
+
+
+def test_one_shard_may_be_set_aside_and_two_stop_the_gate(judge, caplog):
+    assert judge(labels("wild", 20), num_set_aside=1)["success"]
+    with pytest.raises(SystemExit):
+        judge(labels("wild", 20), num_set_aside=2)
+    assert "Hardly a shard was set aside" in caplog.text

@@ -17,9 +17,13 @@ class RecordedRun:
     def __init__(self):
         self.metrics = {}
         self.pictures = {}
+        self.facts = {}
 
-    def log_metrics(self, metrics):
+    def log_metrics(self, metrics, step=0):
         self.metrics |= metrics
+
+    def add_facts(self, facts):
+        self.facts |= facts
 
     def log_picture(self, name, picture):
         self.pictures[name] = picture
@@ -106,7 +110,7 @@ def test_photographs_that_fail_are_listed_and_more_than_allowed_stop_the_stage(p
     (project.folder / "teacher.safetensors").unlink()
     project.write_teacher(1)
     with pytest.raises(
-        SystemExit, match=r"expected at most 2\.4 of 12 photographs .* got 3 so far, the first 00"
+        SystemExit, match=r"expected at most 2\.4 of 12 photographs .* got 3 so far, one of them 00"
     ):
         pseudo_label.main(*ARGUMENTS)
     assert project.tree() == before

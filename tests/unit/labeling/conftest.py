@@ -12,7 +12,7 @@ from torch import nn
 
 from dav2.data.images import encode_jpeg
 from dav2.data.open import SourceLocation
-from dav2.labeling.engine import LabelingJob, label_shards
+from dav2.labeling.engine import LabelingJob, RayOptions, label_shards
 from dav2.labeling.labeler import LabelingOptions
 from dav2.labeling.plan import plan_shards
 from dav2.labeling.store import find_shard, publish
@@ -110,16 +110,19 @@ class Photographs:
             recipe=f"{teacher} {chosen}",
             options=chosen,
             device=torch.device("cpu"),
+            num_threads=1,
             num_workers=num_workers,
             store=store or self.store,
+            ray=RayOptions(address=None, num_workers=2),
         )
 
-    def label(self, job, output=None, *, samples_per_shard=4):
+    def label(self, job, output=None, *, samples_per_shard=4, engine="inline"):
         """Does what the stage does: plan, reuse, label what is missing, publish."""
         shards = plan_shards(job.manifest, samples_per_shard=samples_per_shard, recipe=job.recipe)
         records = {shard: find_shard(job.store, shard) for shard in shards}
         missing = [shard for shard, record in records.items() if record is None]
-        records |= dict(label_shards("inline", missing, job, on_sample=lambda: None))
+        attempts = label_shards(engine, missing, job, on_samples=lambda num: None)
+        records |= {attempt.shard: attempt.record for attempt in attempts}
         finished = list(records.items())
         if output is not None:
             publish(job.store, finished, output, summary=summarise(job, finished))

@@ -1,0 +1,115 @@
+"""The plan's arithmetic, against sums worked out by hand and against counted operations."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dav2.models.depth_anything import DepthAnything, ModelConfig
+from stages.labelling_plan import gigaflop
+from stages.plan_labels import main
+from tests.fixtures.labelling import ARGUMENTS, Project
+
+
+@pytest.fixture
+def printed(capsys):
+    def run(*arguments):
+        main(arguments)
+        lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+        return {
+            parts[0]: (value, arithmetic)
+            for parts in lines
+            for value, arithmetic in [[part.strip() for part in parts[1:] if part.strip()]]
+        }
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("encoder", "width_px", "counted"),
+    [
+        ("vits", 686, 167.47),
+        ("vitb", 686, 533.75),
+        ("vitl", 686, 1806.06),
+        ("vitg", 686, 6200.78),
+        ("vits", 770, 196),
+        ("vitg", 924, 8728),
+    ],
+)
+def test_the_work_of_an_image_is_what_was_counted_on_the_authors_modules(
+    encoder, width_px, counted
+):
+    assert gigaflop(encoder, 518, width_px) == pytest.approx(counted, rel=5e-3)
+
+
+def test_the_work_of_an_image_is_what_pytorch_counts_in_our_model():
+    model = DepthAnything(ModelConfig("vits", None)).eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 126, 168))
+    assert gigaflop("vits", 126, 168) == pytest.approx(counter.get_total_flops() / 1e9, rel=0.02)
+
+
+def test_a_measured_rate_gives_hours_bytes_and_money(printed):
+    lines = printed(
+        *("--count", "a=1000000", "--count", "b=2_000_000", "--shape", "518x518"),
+        *("--images-per-second", "100", "--gpus", "4", "--gpu-hour-price", "3"),
+        *("--image-bytes-per-px", "0.5", "--label-bytes-per-px", "1", "--source-kb", "200"),
+        *("--samples-per-shard", "1000", "--egress-gb-price", "0.1", "--hash-mb-per-s", "100"),
+    )
+    assert lines["photographs"] == ("3,000,000", "a 1,000,000, b 2,000,000")
+    assert lines["GPU-hours"] == ("8.33", "3,000,000 / 100.0 / 3600")
+    assert lines["hours"][0] == "2.08"
+    assert lines["price of the GPUs"] == ("25.00", "8.33 x 3; 0.00833 a 1000")
+    # 3e6 x 518 x 518 px x (0.5 + 1) B = 1207.5 GB; photographs 3e6 x 200 kB = 600 GB.
+    assert lines["on disk, GB"][0] == "1,207.5"
+    assert lines["photographs read, GB"][0] == "600.0"
+    assert lines["price of traffic"][0] == "180.75"
+    assert lines["shards"] == ("4,286", "3,000,000 / (0.7 x 1000)")
+    assert lines["DVC hashes, hours"][0] == "3.35"
+
+
+def test_without_a_measured_rate_the_work_of_an_image_decides(printed):
+    lines = printed("--count", "62_000_000", "--tflops", "790", "--share", "1")
+    # 62e6 x 6.2017 TFLOP / 790 TFLOP/s / 3600 = 135 h, the floor.
+    assert lines["GPU-hours"][0] == "135.2"
+    assert lines["images/s of a GPU"] == ("127.4", "790,000 GFLOP/s / 6,201.7 GFLOP")
+
+
+def test_manifests_give_counts_sizes_and_bytes(printed, tmp_path):
+    project = Project(tmp_path)
+    project.add_photographs("wild", 12)
+    project.write()
+    manifest = str(tmp_path / ARGUMENTS[0])
+    lines = printed("--manifest", manifest, "--short-side", "28", "--images-per-second", "2")
+    assert lines["photographs"] == ("12", "wild 12")
+    num_bytes = sum(path.stat().st_size for path in (tmp_path / "wild").iterdir())
+    assert float(lines["photographs read, GB"][0]) == pytest.approx(num_bytes / 1e9, rel=1e-2)
+
+
+def test_the_last_labelling_gives_the_rate_of_one_gpu(printed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".work").mkdir()
+    facts = {"stage": "pseudo_label", "images_per_second": 80, "labelling_s": 5, "gpu_seconds": 20}
+    Path(".work/runs.jsonl").write_text(json.dumps(facts) + '\n{"stage": "report"}\n{"torn')
+    lines = printed("--count", "9", "--last-run")
+    assert lines["images/s of a GPU"][0] == "20.0"
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="expected a --count or a --manifest, got neither"):
+        main([])
+    with pytest.raises(SystemExit, match="expected --count <number> or <name>=<number>, got many"):
+        main(["--count", "many"])
+    with pytest.raises(SystemExit, match=r"expected a labelling with its rate in .*, got none"):
+        main(["--count", "9", "--last-run"])
+    with pytest.raises(FileNotFoundError, match=r"no\.parquet: expected a manifest, got no file"):
+        main(["--manifest", "no.parquet"])
+
+
+def test_a_shape_that_is_no_multiple_of_14_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--count", "9", "--shape", "500x500"])
+    assert "expected <height>x<width>, multiples of 14, got 500x500" in capsys.readouterr().err

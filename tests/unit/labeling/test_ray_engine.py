@@ -1,0 +1,266 @@
+"""The driver of Ray's workers, with Ray replaced by workers that live and die in this process.
+
+Real Ray takes many seconds to start: `make soak` kills it.
+"""
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dav2.labeling import ray_engine
+from dav2.labeling.engine import RayOptions, label_shards
+from dav2.labeling.plan import plan_shards
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    def __init__(self, cause):
+        super().__init__("RayTaskError(X)\na long\ntraceback")
+        self.cause = cause
+
+
+class Ray:
+    """As much of Ray as the driver uses; `die` says before which answer a worker dies."""
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self, cores=2, gpus=0):
+        self.cores, self.gpus = cores, gpus
+        self.die = lambda worker, num_answers: False
+        self.num_started = 0
+        self.handed_out = []
+        self.options = {}
+
+    def cluster_resources(self):
+        return {"CPU": float(self.cores)} | ({"GPU": float(self.gpus)} if self.gpus else {})
+
+    def remote(self, **options):
+        self.options = options
+        return lambda kind: SimpleNamespace(
+            remote=lambda *arguments: Actor(self, lambda: kind(*arguments))
+        )
+
+    def wait(self, streams, *, num_returns, fetch_local):
+        assert num_returns == 1
+        return [streams[len(self.handed_out) % len(streams)]], []
+
+    def get(self, answer):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kill(self, actor, *, no_restart):
+        assert not no_restart
+        actor.start()
+
+
+class Actor:
+    def __init__(self, ray, make):
+        self.ray, self.make = ray, make
+        self.label = SimpleNamespace(options=self.options)
+        self.number = ray.num_started
+        self.start()
+
+    def start(self):
+        self.worker = self.make()
+        self.ray.num_started += 1
+
+    def options(self, *, num_returns):
+        assert num_returns == "streaming"
+        return SimpleNamespace(remote=self.answers)
+
+    def answers(self, shards, rows):
+        self.ray.handed_out.append([shard.name for shard in shards])
+        assert len(rows) == sum(len(shard.rows) for shard in shards)
+        return Stream(self, self.worker.label(shards, rows))
+
+
+class Stream:
+    def __init__(self, actor, answers):
+        self.actor, self.answers, self.num = actor, answers, 0
+
+    def __next__(self):
+        try:
+            answer = next(self.answers)
+        except (ValueError, OSError) as error:
+            return RayTaskError(error)
+        self.num += 1
+        if self.actor.ray.die(self.actor, self.num):
+            self.actor.start()
+            return RayError("The actor died.\nmany\nlines")
+        return answer
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    made = Ray()
+
+    @contextmanager
+    def connected(job):
+        yield made
+
+    monkeypatch.setattr(ray_engine, "_connected", connected)
+    return made
+
+
+def contents(store):
+    return {
+        path.relative_to(store).as_posix(): path.read_bytes()
+        for path in store.rglob("*")
+        if path.suffix in {".tar", ".parquet"}
+    }
+
+
+@pytest.fixture
+def expected(photographs, tmp_path):
+    """What the engine `inline` makes of the same photographs."""
+    photographs.add("wild", 30)
+    (tmp_path / "inline").mkdir()
+    job = photographs.job(store=tmp_path / "inline", flip_check_fraction=0.0)
+    photographs.label(job, samples_per_shard=3)
+    photographs.teacher.batch_sizes.clear()
+    return contents(tmp_path / "inline")
+
+
+def label(photographs, **changes):
+    job = photographs.job(flip_check_fraction=0.0)
+    job = replace(job, **changes)
+    return photographs.label(job, samples_per_shard=3, engine="ray")
+
+
+def test_workers_give_the_bytes_of_one_process_and_hand_out_fewer_towards_the_end(
+    photographs, ray, expected
+):
+    label(photographs)
+    assert contents(photographs.store) == expected
+    assert photographs.num_seen() == 30
+    sizes = [len(names) for names in ray.handed_out]
+    assert sizes[0] > 1
+    assert sizes[-1] == 1
+    assert sum(sizes) == len(expected) / 3  # tar, index and quarantine of each, once
+
+
+def test_attempts_carry_their_worker_and_the_places_of_the_plan(photographs, ray, expected):
+    job = photographs.job(flip_check_fraction=0.0)
+    shards = plan_shards(job.manifest, samples_per_shard=3, recipe=job.recipe)
+    num_samples = []
+    attempts = list(label_shards("ray", shards, job, on_samples=num_samples.append))
+    assert {attempt.shard for attempt in attempts} == set(shards)
+    assert {attempt.worker for attempt in attempts} == {"0", "1"}
+    assert all(attempt.seconds > 0 for attempt in attempts)
+    assert sum(num_samples) == 30
+
+
+def test_a_worker_that_dies_costs_no_more_than_the_shard_it_had(photographs, ray, expected):
+    deaths = iter([1, 2])
+    chosen = [next(deaths)]
+
+    def die(actor, num_answers):
+        if num_answers != chosen[0]:
+            return False
+        chosen[0] = next(deaths, None)
+        return True
+
+    ray.die = die
+    label(photographs)
+    assert contents(photographs.store) == expected
+    # It had committed before it died, so nothing is labelled twice but what it read ahead.
+    assert 30 <= photographs.num_seen() <= 30 + 2 * 4 * 3
+    assert ray.num_started == 2 + 2
+
+
+def test_what_a_dead_worker_had_not_committed_is_labelled_by_another(
+    photographs, ray, expected, monkeypatch, caplog
+):
+    lost = iter([True])
+    find = ray_engine.find_shard
+    monkeypatch.setattr(
+        ray_engine,
+        "find_shard",
+        lambda store, shard: None if next(lost, False) else find(store, shard),
+    )
+    ray.die = lambda actor, num_answers: ray.num_started == 2
+    label(photographs)
+    assert contents(photographs.store) == expected
+    assert "attempt 1 of 3: its worker died" in caplog.text
+    assert "worker 0: The actor died." in caplog.text or "worker 1: The actor died." in caplog.text
+
+
+def test_a_shard_that_kills_three_workers_is_set_aside(photographs, ray, expected, monkeypatch):
+    monkeypatch.setattr(ray_engine, "find_shard", lambda store, shard: None)
+    bad = []
+
+    def die(actor, num_answers):
+        names = ray.handed_out[-1]
+        bad.extend([names[0]] if not bad else [])
+        return names[0] == bad[0]
+
+    ray.wait = lambda streams, **_: ([streams[-1]], [])
+    ray.die = die
+    records = label(photographs)
+    assert [shard.name for shard, record in records if record.set_aside] == bad
+    assert sum(record.num_samples for _, record in records) == 30 - 3
+
+
+def test_a_worker_whose_shard_failed_is_started_anew(photographs, ray, expected):
+    answer, failures = photographs.teacher.forward, iter([RuntimeError("device-side assert")])
+
+    def fail(images):
+        if (error := next(failures, None)) is not None:
+            raise error
+        return answer(images)
+
+    photographs.teacher.forward = fail
+    label(photographs)
+    assert contents(photographs.store) == expected
+    assert ray.num_started == 2 + 1
+
+
+def test_a_store_that_cannot_be_written_stops_the_run(photographs, ray, expected, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_bytes(b"")
+    with pytest.raises(OSError, match="blocked"):
+        label(photographs, store=blocked)
+
+
+def test_more_workers_than_there_is_room_for_are_refused(photographs, ray, expected):
+    ray.cores = 1
+    with pytest.raises(
+        ValueError, match="expected room for 2 workers of 1 CPU each, got a cluster for 1"
+    ):
+        label(photographs)
+    with pytest.raises(ValueError, match=r"expected room for 1 workers of 1 GPU each, .* for 0"):
+        label(photographs, device=torch.device("cuda"), ray=RayOptions(None, None))
+
+
+def test_as_many_workers_as_the_cluster_has_room_for(photographs, ray, expected):
+    ray.cores = 7
+    label(photographs, num_threads=2, ray=RayOptions(None, None))
+    assert ray.num_started == 3
+    assert ray.options == {"num_cpus": 2, "max_restarts": -1}
+
+
+def test_ray_client_is_refused(photographs):
+    photographs.add("wild", 3)
+    with pytest.raises(ValueError, match="expected the host:port of a cluster's head or `auto`"):
+        label(photographs, ray=RayOptions("ray://head:10001", None))
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(photographs, monkeypatch):
+    def init(**options):
+        raise ConnectionError("no answer from\nhead")
+
+    photographs.add("wild", 3)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    with pytest.raises(ConnectionError, match="expected a cluster at head:6379, got no answer"):
+        label(photographs, ray=RayOptions("head:6379", None))
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
