@@ -69,6 +69,7 @@ class PseudoLabelParams(Params):
     """Longer over shorter side; photographs above it are quarantined."""
     batch_size: PositiveInt
     codec: CodecName
+    """How labels are packed: docs/performance.md compares size, speed and error."""
     samples_per_shard: PositiveInt
     """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
     flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
@@ -132,6 +133,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
     import torch
 
     from dav2.data.manifest import read_manifest
+    from dav2.labeling.codec import codec_version
     from dav2.labeling.engine import LabelingJob
     from dav2.labeling.labeler import LabelingOptions
     from dav2.models.device import chosen_device
@@ -153,7 +155,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
     teacher = sha256_of(teacher_path)[:16]
     code = code_fingerprint(DECIDING_MODULES)
-    versions = library_versions("torch", "timm", "pillow")
+    versions = [library_versions("torch", "timm", "pillow"), codec_version(params.codec)]
     recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, versions, code)
     return LabelingJob(
         manifest=read_manifest(manifest_path),

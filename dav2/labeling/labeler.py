@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from dav2.data.images import encode_jpeg
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.transforms import normalise, prepare_size, resize_image
-from dav2.labeling.codec import CodecName, encode_label
+from dav2.labeling.codec import CodecName, EncodedLabel, encode_label
 from dav2.labeling.quality import flip_inconsistency, label_statistics
 
 _COLUMNS = ["sample_id", "source", "image", "height", "width"]
@@ -74,7 +74,7 @@ class FinishedSample:
 
     sample_id: str
     jpeg: bytes
-    depth_png: bytes
+    label: EncodedLabel
     description: bytes
     row: Mapping[str, Any]
 
@@ -195,11 +195,11 @@ class Labeler:
         inconsistency = None if mirrored is None else flip_inconsistency(label, mirrored)
         if input_size != image.label_size:
             label = _resize_label(label, image.label_size)
-        encoded = encode_label(label)
+        encoded = encode_label(label, self._options.codec)
         description = {
             "sample_id": image.sample_id,
             "source": image.source,
-            "codec": self._options.codec,
+            "codec": encoded.codec,
             "min": encoded.minimum,
             "max": encoded.maximum,
             "teacher": self._teacher,
@@ -218,7 +218,7 @@ class Labeler:
         return FinishedSample(
             sample_id=image.sample_id,
             jpeg=image.jpeg,
-            depth_png=encoded.data,
+            label=encoded,
             description=json.dumps(description, sort_keys=True, allow_nan=False).encode(),
             row=row | label_statistics(label),
         )
