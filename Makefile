@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
-	soak clean lock
+	bench-codecs soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-ingest: install  ## Rate and memory of ingest, against Pillow alone; BENCH
 
 bench-train: install  ## Rate of a training and how long it waits for data, against a plain loop; BENCH="--help"
 	$(RUN) -m benchmarks.training $(BENCH)
+
+bench-codecs: install  ## Size, speed and error of the codecs of labels, against 16-bit PNG; BENCH="--help"
+	$(RUN) -m benchmarks.codecs $(BENCH)
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)
