@@ -73,7 +73,10 @@ class PseudoLabelParams(Params):
     samples_per_shard: PositiveInt
     """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
     flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of photographs whose label is compared with that of their mirror image."""
+    """Share of photographs whose label is compared with that of their mirror image, and at another
+    resolution."""
+    check_scale: Annotated[float, Field(gt=0)] | None
+    """Short side of that other resolution as a multiple of `short_side_px`; null: no such check."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs without a label above which the stage fails."""
 
@@ -107,7 +110,7 @@ def _pseudo_label(
     import torch
 
     from dav2.labeling.plan import plan_shards
-    from dav2.labeling.preview import draw_labels
+    from dav2.labeling.preview import draw_labels, draw_worst_labels
     from dav2.labeling.store import held_alone, publish
     from dav2.labeling.summary import summarise
     from stages.tracking import tracked
@@ -127,6 +130,8 @@ def _pseudo_label(
         picture = draw_labels(output, num_samples=_DRAWN)
         if picture is not None:
             run.log_picture("labels.png", picture)
+        for measure, worst in draw_worst_labels(output, num_samples=_DRAWN).items():
+            run.log_picture(f"worst-{measure}.png", worst)
 
 
 def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
@@ -148,6 +153,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         max_aspect_ratio=params.max_aspect_ratio,
         batch_size=params.batch_size,
         flip_check_fraction=params.flip_check_fraction,
+        check_scale=params.check_scale,
         codec=params.codec,
         dtype=default_dtype if params.dtype == "auto" else params.dtype,
     )

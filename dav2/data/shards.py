@@ -48,6 +48,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("degenerate", pa.bool_(), nullable=False),
         pa.field("ramp_correlation", pa.float64(), nullable=False),
         pa.field("flip_inconsistency", pa.float64()),  # null: not measured for this sample
+        pa.field("scale_inconsistency", pa.float64()),
     ]
 )
 """Columns of `manifest.parquet` beside the shards; `dav2.labeling.quality` explains the last."""

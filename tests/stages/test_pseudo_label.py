@@ -65,6 +65,7 @@ def test_labels_a_manifest_with_a_real_teacher(project, run):
     assert run.metrics["num_labelled"] == 12
     assert run.metrics["images_per_second"] > 0
     assert run.pictures["labels.png"].std() > 10
+    assert run.pictures["worst-ramp_correlation.png"].std() > 10
 
 
 def test_two_projects_give_the_same_bytes(project, tmp_path, monkeypatch):

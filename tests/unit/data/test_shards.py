@@ -55,6 +55,7 @@ def index_row(sample_id, label, spans, *, shard="wild-b.tar"):
         "degenerate": False,
         "ramp_correlation": 0.5,
         "flip_inconsistency": None,
+        "scale_inconsistency": None,
     }
 
 
