@@ -3,20 +3,19 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from dav2.data.files import write_json
 from stages.gates import Check, record, validate
+from stages.label_limits import LabelLimitsParams, Share
 from stages.params import Params, load
 from stages.program import run
 from stages.tracking import recorded
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 _DRIFTING = ("median_place", "ramp_correlation", "zero_fraction")
 _INCONSISTENCIES = ("flip_inconsistency", "scale_inconsistency")
@@ -33,19 +32,8 @@ class GateLabelsParams(Params):
     min_coverage: Share
     """Share of a source's photographs that got a label; one may lack it in a source of any size,
     if others have theirs."""
-    max_degenerate_fraction: Share
-    """Share of labels that are flat, so that no loss could learn from them."""
-    max_zero_fraction: Share
-    """Largest share of pixels that are exactly 0 in a label (a dead or saturated head)."""
-    max_ramp_correlation: Annotated[float, Field(ge=0, le=1)]
-    """Largest correlation of a label with the row number: above it says only "lower is closer"."""
-    mostly: Annotated[float, Field(gt=0, le=1)]
-    """Share of labels that must keep the two limits above."""
-    max_flip_inconsistency: PositiveFloat
-    """Mean change of a label, as a share of its range, when its image is mirrored."""
-    max_scale_inconsistency: PositiveFloat
-    """Mean change of a label, as a share of its range, when the teacher sees its image at another
-    resolution."""
+    labels: LabelLimitsParams
+    """Of single labels; the first shards of a labelling must keep them too."""
     max_drift: Share
     """Largest Kolmogorov-Smirnov distance between a source's labels and all other sources'."""
     max_shard_drift: Share
@@ -157,24 +145,25 @@ def _with_place(rows: pd.DataFrame) -> pd.DataFrame:
 def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
     import great_expectations.expectations as gxe
 
+    limits = params.labels
     between, in_set = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToBeInSet
     enough = gxe.ExpectTableRowCountToBeBetween(min_value=params.min_labels, severity="critical")
     flat = in_set(
         column="degenerate",
         value_set=[False],
-        mostly=1 - params.max_degenerate_fraction,
+        mostly=1 - limits.max_degenerate_fraction,
         severity="critical",
     )
     zero = between(
         column="zero_fraction",
-        max_value=params.max_zero_fraction,
-        mostly=params.mostly,
+        max_value=limits.max_zero_fraction,
+        mostly=limits.mostly,
         severity="critical",
     )
     ramp = between(
         column="ramp_correlation",
-        max_value=params.max_ramp_correlation,
-        mostly=params.mostly,
+        max_value=limits.max_ramp_correlation,
+        mostly=limits.mostly,
         severity="warning",
     )
     ramp_text = "Labels say more than that lower is closer (correlation with the row)."
@@ -184,7 +173,7 @@ def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
         Check("Labels are not mostly zero.", "labels", zero),
         Check(ramp_text, "labels", ramp),
         *_source_checks(params),
-        *_consistency_checks(params, rows),
+        *_consistency_checks(params.labels, rows),
     ]
 
 
@@ -204,13 +193,13 @@ def _source_checks(params: GateLabelsParams) -> list[Check]:
     ]
 
 
-def _consistency_checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
+def _consistency_checks(limits: LabelLimitsParams, rows: pd.DataFrame) -> list[Check]:
     """Returns the checks of what was measured; the expectations fail on columns of nothing."""
     import great_expectations.expectations as gxe
 
-    limits = {
-        "flip_inconsistency": params.max_flip_inconsistency,
-        "scale_inconsistency": params.max_scale_inconsistency,
+    largest = {
+        "flip_inconsistency": limits.max_flip_inconsistency,
+        "scale_inconsistency": limits.max_scale_inconsistency,
     }
     sentences = {
         "flip_inconsistency": "A mirrored image gets a mirrored label.",
@@ -221,7 +210,7 @@ def _consistency_checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Ch
             sentences[name],
             "sources",
             gxe.ExpectColumnValuesToBeBetween(
-                column=name, max_value=limits[name], severity="warning"
+                column=name, max_value=largest[name], severity="warning"
             ),
         )
         for name in _INCONSISTENCIES

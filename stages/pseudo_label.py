@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from dav2.data.files import sha256_of
 from dav2.labeling.codec import CodecName
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from dav2.labeling.engine import LabelingJob
+    from dav2.labeling.first_shards import FirstShards
     from dav2.labeling.plan import PlannedShard
     from dav2.labeling.store import ShardRecord
     from stages.tracking import Run
@@ -77,6 +78,9 @@ class PseudoLabelParams(Params):
     resolution."""
     check_scale: Annotated[float, Field(gt=0)] | None
     """Short side of that other resolution as a multiple of `short_side_px`; null: no such check."""
+    check_first_shards: NonNegativeInt
+    """How many shards, in turns of the sources, must keep `gate_labels.labels` before the others
+    are made; at the gate some of these only warn. 0: none."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs without a label above which the stage fails."""
 
@@ -196,25 +200,38 @@ def _label(
     from tqdm import tqdm
 
     from dav2.labeling.engine import label_shards
+    from dav2.labeling.first_shards import source_by_source
     from dav2.labeling.store import find_shard
 
     records = {shard: find_shard(job.store, shard) for shard in shards}
-    missing = [shard for shard, record in records.items() if record is None]
+    missing = source_by_source(shard for shard, record in records.items() if record is None)
+    first = _first_shards(params, job)
     num_missing = sum(len(shard.rows) for shard in missing)
     logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
     started_s = time.monotonic()
     with tqdm(total=len(job.manifest), desc="label", unit="image", smoothing=0.1) as bar:
         bar.update(len(job.manifest) - num_missing)
         _check_refused(params, job, list(records.items()))
+        for shard, found in records.items():
+            first.add(shard, found)
         if missing:
             labelled = label_shards(params.engine, missing, job, on_sample=lambda: _advance(bar))
             for shard, record in labelled:
                 records[shard] = record
+                first.add(shard, record)
                 _check_refused(params, job, list(records.items()))
     if missing:
         seconds = time.monotonic() - started_s
         run.log_metrics({"images_per_second": num_missing / seconds, "labelling_s": seconds})
     return [(shard, record) for shard, record in records.items() if record is not None]
+
+
+def _first_shards(params: PseudoLabelParams, job: "LabelingJob") -> "FirstShards":
+    from dav2.labeling.first_shards import FirstShards, LabelLimits
+    from stages.label_limits import LabelLimitsParams
+
+    limits = LabelLimits(**load("gate_labels.labels", LabelLimitsParams).model_dump())
+    return FirstShards(job.store, limits, num_shards=params.check_first_shards)
 
 
 def _advance(bar: "tqdm[NoReturn]") -> None:

@@ -11,12 +11,14 @@ from stages.gate_labels import distance, main, shard_table, source_table
 LIMITS = {
     "min_labels": 10,
     "min_coverage": 0.9,
-    "max_degenerate_fraction": 0.1,
-    "max_zero_fraction": 0.5,
-    "max_ramp_correlation": 0.95,
-    "mostly": 0.9,
-    "max_flip_inconsistency": 0.1,
-    "max_scale_inconsistency": 0.1,
+    "labels": {
+        "max_degenerate_fraction": 0.1,
+        "max_zero_fraction": 0.5,
+        "max_ramp_correlation": 0.95,
+        "mostly": 0.9,
+        "max_flip_inconsistency": 0.1,
+        "max_scale_inconsistency": 0.1,
+    },
     "max_drift": 0.5,
     "max_shard_drift": 0.1,
 }
