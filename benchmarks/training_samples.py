@@ -67,7 +67,7 @@ def write_shards(folder: Path, count: int, size: tuple[int, int]) -> None:
             spans = writer.add(
                 name,
                 jpeg=encode_jpeg(image, quality=95),
-                depth_png=label.data,
+                label=label,
                 description=json.dumps(told).encode(),
             )
             sizes = {"image_height": size[0], "image_width": size[1]}

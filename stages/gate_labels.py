@@ -4,22 +4,26 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from dav2.data.files import write_json
 from stages.gates import Check, record, validate
+from stages.label_limits import LabelLimitsParams, Share
 from stages.params import Params, load
 from stages.program import run
 from stages.tracking import recorded
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 _DRIFTING = ("median_place", "ramp_correlation", "zero_fraction")
+_INCONSISTENCIES = ("flip_inconsistency", "scale_inconsistency")
+_NUM_EARLIER = 10_000  # of labels: more tell no more, and there may be millions
+# Two samples of n and m numbers of one distribution are farther apart than this times
+# sqrt(1 / n + 1 / m) once in a thousand times (Smirnov's limit: sqrt(-ln(0.001 / 2) / 2)).
+_CHANCE = 1.95
 
 
 class GateLabelsParams(Params):
@@ -29,20 +33,15 @@ class GateLabelsParams(Params):
     min_coverage: Share
     """Share of a source's photographs that got a label; one may lack it in a source of any size,
     if others have theirs."""
-    max_degenerate_fraction: Share
-    """Share of labels that are flat, so that no loss could learn from them."""
-    max_zero_fraction: Share
-    """Largest share of pixels that are exactly 0 in a label (a dead or saturated head)."""
-    max_ramp_correlation: Annotated[float, Field(ge=0, le=1)]
-    """Largest correlation of a label with the row number: above it says only "lower is closer"."""
-    mostly: Annotated[float, Field(gt=0, le=1)]
-    """Share of labels that must keep the two limits above."""
-    max_flip_inconsistency: PositiveFloat
-    """Mean change of a label, as a share of its range, when its image is mirrored."""
+    labels: LabelLimitsParams
+    """Of single labels; the first shards of a labelling must keep them too."""
     max_drift: Share
     """Largest Kolmogorov-Smirnov distance between a source's labels and all other sources'."""
     max_shards_set_aside: NonNegativeInt
     """Shards that failed three times and so have no label; labelling again tries them again."""
+    max_shard_drift: Share
+    """The same between a shard's labels and those of its source's earlier shards, less what chance
+    gives once in a thousand times."""
 
 
 def main(labels: Path, verdict: Path) -> None:
@@ -64,9 +63,10 @@ def main(labels: Path, verdict: Path) -> None:
             tables = {
                 "labels": rows,
                 "sources": source_table(rows, refused),
-                "shards": _shard_table(labels / "summary.json"),
+                "shards": shard_table(rows),
+                "labelling": _labelling_table(labels / "summary.json"),
             }
-            checks = [*_checks(params, rows), _shard_check(params)]
+            checks = [*_checks(params, rows), _set_aside_check(params)]
             found = validate("labels", tables, checks)
             if not record("labels", found):
                 raise SystemExit(1)
@@ -76,7 +76,7 @@ def main(labels: Path, verdict: Path) -> None:
 
 
 def source_table(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row a source: `judged_coverage`, `flip_inconsistency` (mean) and `drift`.
+    """Returns one row a source: `judged_coverage`, `drift` and the means of both inconsistencies.
 
     Judged coverage is the share of photographs with a label; null where just one lacks it and
     others do not, which is allowed.
@@ -97,11 +97,38 @@ def source_table(rows: pd.DataFrame, refused: pd.DataFrame) -> pd.DataFrame:
             {
                 "sample_id": name,
                 "judged_coverage": np.nan if let_off else len(own) / (len(own) + num_refused),
-                "flip_inconsistency": own["flip_inconsistency"].mean(),
+                **{name: own[name].mean() for name in _INCONSISTENCIES},
                 "drift": max(distance(own[c], others[c]) for c in _DRIFTING) if both else np.nan,
             }
         )
     return pd.DataFrame(entries)
+
+
+def shard_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row a shard: its name as `sample_id`, and `shard_drift`.
+
+    A shard holds whatever photographs of its source have hashed ids that begin alike, so its labels
+    should differ from those of the source's other shards by chance alone. Drift is the largest
+    Kolmogorov-Smirnov distance, over statistics that do not depend on a label's scale, from the
+    shards before it by name (without those that drift, and of the others the first 10,000 labels),
+    less what chance gives once in a thousand times, and at least 0. Null for a first shard.
+
+    Args:
+        rows: Labelled samples, with `median_place`.
+    """
+    entries = []
+    for _, own in rows.groupby("source", sort=True):
+        earlier = own.iloc[:0]
+        for name, shard in own.groupby("shard", sort=True):
+            drift = 0.0
+            if len(earlier):
+                largest = max(distance(shard[c], earlier[c]) for c in _DRIFTING)
+                drift = max(0.0, largest - _CHANCE * (1 / len(shard) + 1 / len(earlier)) ** 0.5)
+            is_first = earlier.empty
+            entries.append({"sample_id": str(name), "shard_drift": np.nan if is_first else drift})
+            if drift == 0 and len(earlier) < _NUM_EARLIER:
+                earlier = pd.concat([earlier, shard])[:_NUM_EARLIER]
+    return pd.DataFrame(entries, columns=["sample_id", "shard_drift"])
 
 
 def distance(one: "pd.Series[float]", other: "pd.Series[float]") -> float:
@@ -120,41 +147,42 @@ def _with_place(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(median_place=((rows["label_p50"] - rows["label_min"]) / span).fillna(0.0))
 
 
-def _shard_table(summary: Path) -> pd.DataFrame:
+def _labelling_table(summary: Path) -> pd.DataFrame:
     num_set_aside = json.loads(summary.read_bytes())["num_shards_set_aside"]
     return pd.DataFrame({"sample_id": ["all shards"], "num_set_aside": [num_set_aside]})
 
 
-def _shard_check(params: GateLabelsParams) -> Check:
+def _set_aside_check(params: GateLabelsParams) -> Check:
     import great_expectations.expectations as gxe
 
     few = gxe.ExpectColumnValuesToBeBetween(
         column="num_set_aside", max_value=params.max_shards_set_aside, severity="critical"
     )
-    return Check("Hardly a shard was set aside after three failures.", "shards", few)
+    return Check("Hardly a shard was set aside after three failures.", "labelling", few)
 
 
 def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
     import great_expectations.expectations as gxe
 
+    limits = params.labels
     between, in_set = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToBeInSet
     enough = gxe.ExpectTableRowCountToBeBetween(min_value=params.min_labels, severity="critical")
     flat = in_set(
         column="degenerate",
         value_set=[False],
-        mostly=1 - params.max_degenerate_fraction,
+        mostly=1 - limits.max_degenerate_fraction,
         severity="critical",
     )
     zero = between(
         column="zero_fraction",
-        max_value=params.max_zero_fraction,
-        mostly=params.mostly,
+        max_value=limits.max_zero_fraction,
+        mostly=limits.mostly,
         severity="critical",
     )
     ramp = between(
         column="ramp_correlation",
-        max_value=params.max_ramp_correlation,
-        mostly=params.mostly,
+        max_value=limits.max_ramp_correlation,
+        mostly=limits.mostly,
         severity="warning",
     )
     ramp_text = "Labels say more than that lower is closer (correlation with the row)."
@@ -163,25 +191,50 @@ def _checks(params: GateLabelsParams, rows: pd.DataFrame) -> list[Check]:
         Check("Labels are not flat.", "labels", flat),
         Check("Labels are not mostly zero.", "labels", zero),
         Check(ramp_text, "labels", ramp),
-        *_source_checks(params, has_flips=bool(rows["flip_inconsistency"].notna().any())),
+        *_source_checks(params),
+        *_consistency_checks(params.labels, rows),
     ]
 
 
-def _source_checks(params: GateLabelsParams, *, has_flips: bool) -> list[Check]:
+def _source_checks(params: GateLabelsParams) -> list[Check]:
     import great_expectations.expectations as gxe
 
     between = gxe.ExpectColumnValuesToBeBetween
     coverage = between(column="judged_coverage", min_value=params.min_coverage, severity="critical")
     drift = between(column="drift", max_value=params.max_drift, severity="warning")
-    flip = between(
-        column="flip_inconsistency", max_value=params.max_flip_inconsistency, severity="warning"
+    shard_drift = between(
+        column="shard_drift", max_value=params.max_shard_drift, severity="warning"
     )
-    checks = [
+    return [
         Check("Nearly every photograph of each source got a label.", "sources", coverage),
         Check("Labels of one source are like those of the others.", "sources", drift),
-        Check("A mirrored image gets a mirrored label.", "sources", flip),
+        Check("Labels of one shard are like those of the shards before it.", "shards", shard_drift),
     ]
-    return checks if has_flips else checks[:2]
+
+
+def _consistency_checks(limits: LabelLimitsParams, rows: pd.DataFrame) -> list[Check]:
+    """Returns the checks of what was measured; the expectations fail on columns of nothing."""
+    import great_expectations.expectations as gxe
+
+    largest = {
+        "flip_inconsistency": limits.max_flip_inconsistency,
+        "scale_inconsistency": limits.max_scale_inconsistency,
+    }
+    sentences = {
+        "flip_inconsistency": "A mirrored image gets a mirrored label.",
+        "scale_inconsistency": "An image of another resolution gets the same label.",
+    }
+    return [
+        Check(
+            sentences[name],
+            "sources",
+            gxe.ExpectColumnValuesToBeBetween(
+                column=name, max_value=largest[name], severity="warning"
+            ),
+        )
+        for name in _INCONSISTENCIES
+        if rows[name].notna().any()
+    ]
 
 
 if __name__ == "__main__":

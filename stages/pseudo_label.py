@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from dav2.data.files import sha256_of
 from dav2.labeling.codec import CodecName
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dav2.labeling.engine import LabelingJob
+    from dav2.labeling.first_shards import FirstShards
     from dav2.labeling.plan import PlannedShard
     from dav2.labeling.store import ShardRecord
     from stages.tracking import Run
@@ -80,10 +81,17 @@ class PseudoLabelParams(Params):
     """Longer over shorter side; photographs above it are quarantined."""
     batch_size: PositiveInt
     codec: CodecName
+    """How labels are packed: docs/performance.md compares size, speed and error."""
     samples_per_shard: PositiveInt
     """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
     flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of photographs whose label is compared with that of their mirror image."""
+    """Share of photographs whose label is compared with that of their mirror image, and at another
+    resolution."""
+    check_scale: Annotated[float, Field(gt=0)] | None
+    """Short side of that other resolution as a multiple of `short_side_px`; null: no such check."""
+    check_first_shards: NonNegativeInt
+    """How many shards, in turns of the sources, must keep `gate_labels.labels` before the others
+    are made; at the gate some of these only warn. 0: none."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs without a label above which the stage fails; those of shards that were
     set aside do not count, `gate_labels` judges them."""
@@ -120,7 +128,7 @@ def _pseudo_label(
     import torch
 
     from dav2.labeling.plan import plan_shards
-    from dav2.labeling.preview import draw_labels
+    from dav2.labeling.preview import draw_labels, draw_worst_labels
     from dav2.labeling.store import held_alone, publish
     from dav2.labeling.summary import summarise
     from stages.tracking import tracked
@@ -140,12 +148,15 @@ def _pseudo_label(
         picture = draw_labels(output, num_samples=_DRAWN)
         if picture is not None:
             run.log_picture("labels.png", picture)
+        for measure, worst in draw_worst_labels(output, num_samples=_DRAWN).items():
+            run.log_picture(f"worst-{measure}.png", worst)
 
 
 def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
     import torch
 
     from dav2.data.manifest import read_manifest
+    from dav2.labeling.codec import codec_version
     from dav2.labeling.engine import LabelingJob, RayOptions
     from dav2.labeling.labeler import LabelingOptions
     from dav2.models.device import chosen_device
@@ -160,6 +171,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         max_aspect_ratio=params.max_aspect_ratio,
         batch_size=params.batch_size,
         flip_check_fraction=params.flip_check_fraction,
+        check_scale=params.check_scale,
         codec=params.codec,
         dtype=default_dtype if params.dtype == "auto" else params.dtype,
     )
@@ -167,7 +179,7 @@ def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path
         raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
     teacher = sha256_of(teacher_path)[:16]
     code = code_fingerprint(DECIDING_MODULES)
-    versions = library_versions("torch", "timm", "pillow")
+    versions = [library_versions("torch", "timm", "pillow"), codec_version(params.codec)]
     recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, versions, code)
     return LabelingJob(
         manifest=read_manifest(manifest_path),
@@ -207,16 +219,18 @@ def _label(
     from tqdm import tqdm
 
     from dav2.labeling.engine import label_shards
+    from dav2.labeling.first_shards import source_by_source
     from dav2.labeling.store import find_shard
     from stages.labelling_progress import Progress
 
     records = {shard.name: find_shard(job.store, shard) for shard in shards}
-    missing = [shard for shard in shards if records[shard.name] is None]
+    missing = source_by_source(shard for shard in shards if records[shard.name] is None)
     num_missing = sum(len(shard.rows) for shard in missing)
     logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
-    refused = _Refused(params, job)
+    refused, first = _Refused(params, job), _first_shards(params, job)
     for shard in shards:
         refused.add(shard, records[shard.name])
+        first.add(shard, records[shard.name])
     num_samples = len(job.manifest)
     with tqdm(
         total=num_samples,
@@ -231,8 +245,17 @@ def _label(
                 records[attempt.shard.name] = attempt.record
                 progress.add(attempt)
                 refused.add(attempt.shard, attempt.record)
+                first.add(attempt.shard, attempt.record)
             progress.finish(gpu_hour_price=params.gpu_hour_price)
     return [(shard, record) for shard in shards if (record := records[shard.name]) is not None]
+
+
+def _first_shards(params: PseudoLabelParams, job: "LabelingJob") -> "FirstShards":
+    from dav2.labeling.first_shards import FirstShards, LabelLimits
+    from stages.label_limits import LabelLimitsParams
+
+    limits = LabelLimits(**load("gate_labels.labels", LabelLimitsParams).model_dump())
+    return FirstShards(job.store, limits, num_shards=params.check_first_shards)
 
 
 class _Refused:

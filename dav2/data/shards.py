@@ -1,8 +1,9 @@
 """Labelled images in plain WebDataset tars, found through a Parquet index of byte spans.
 
 Axes: H, W pixels of the stored image; h, w pixels of its label.
-A shard holds, for each sample and side by side, `<id>.jpg`, `<id>.depth.png` and `<id>.json`. Any
-WebDataset tool streams it; `ShardReader` reads it in place at any index, and never extracts.
+A shard holds, for each sample and side by side, `<id>.jpg`, its label (`<id>.depth.png`, or as its
+codec calls it) and `<id>.json`. Any WebDataset tool streams it; `ShardReader` reads it in place at
+any index, and never extracts.
 """
 
 import json
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, UInt8
 
 from dav2.data.images import decode_image
-from dav2.labeling.codec import decode_label
+from dav2.labeling.codec import CodecName, EncodedLabel, decode_label, label_suffix
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -47,12 +48,13 @@ INDEX_SCHEMA = pa.schema(
         pa.field("degenerate", pa.bool_(), nullable=False),
         pa.field("ramp_correlation", pa.float64(), nullable=False),
         pa.field("flip_inconsistency", pa.float64()),  # null: not measured for this sample
+        pa.field("scale_inconsistency", pa.float64()),
     ]
 )
 """Columns of `manifest.parquet` beside the shards; `dav2.labeling.quality` explains the last."""
 
 _READ_COLUMNS = INDEX_SCHEMA.names[: INDEX_SCHEMA.names.index("label_min")]
-_SUFFIXES = {"jpg": ".jpg", "depth": ".depth.png", "json": ".json"}
+_PARTS = ("jpg", "depth", "json")
 _BLOCK = 512
 _SAMPLE_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}\.tar")
@@ -98,14 +100,14 @@ class ShardWriter:
         self._stream.close()
 
     def add(
-        self, sample_id: str, *, jpeg: bytes, depth_png: bytes, description: bytes
+        self, sample_id: str, *, jpeg: bytes, label: EncodedLabel, description: bytes
     ) -> dict[str, int]:
         """Appends one sample.
 
         Args:
             sample_id: Letters, digits, `_` and `-`, unique in the shard.
             jpeg: The image.
-            depth_png: The label, as `dav2.labeling.codec` encodes it.
+            label: Its bytes and codec.
             description: What the label means, as UTF-8 JSON.
 
         Returns:
@@ -121,7 +123,7 @@ class ShardWriter:
             )
         if sample_id in self._names:
             raise ValueError(f"{where}: expected each sample once, got it twice")
-        members = {"jpg": jpeg, "depth": depth_png, "json": description}
+        members = {"jpg": jpeg, "depth": label.data, "json": description}
         for part, data in members.items():
             if len(data) > _limit(part):
                 raise ValueError(
@@ -130,7 +132,7 @@ class ShardWriter:
         self._names.add(sample_id)
         spans: dict[str, int] = {}
         for part, data in members.items():
-            header = tarfile.TarInfo(sample_id + _SUFFIXES[part])
+            header = tarfile.TarInfo(sample_id + _suffix(part, label.codec))
             header.size = len(data)  # every other field keeps its fixed default: no time, no owner
             self._write(header.tobuf(tarfile.PAX_FORMAT))
             spans |= {f"{part}_offset": self._position, f"{part}_bytes": len(data)}
@@ -224,11 +226,13 @@ class ShardReader:
         row = {name: self._table[name][index].as_py() for name in _READ_COLUMNS}
         sample_id = row["sample_id"]
         where = f"{row['shard']}: {sample_id}"
-        members = {part: self._member(row, part, where) for part in _SUFFIXES}
-        minimum, maximum = _parse_range(members["json"], sample_id, where)
+        jpeg = self._member(row, "jpg", ".jpg", where)
+        described = self._member(row, "json", ".json", where)
+        codec, minimum, maximum = _parse_description(described, sample_id, where)
+        data = self._member(row, "depth", label_suffix(codec), where)
         try:
-            image = decode_image(members["jpg"])
-            label = decode_label(members["depth"], minimum=minimum, maximum=maximum)
+            image = decode_image(jpeg)
+            label = decode_label(data, codec, minimum=minimum, maximum=maximum)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         got = (*image.shape[:2], *label.shape)
@@ -239,9 +243,9 @@ class ShardReader:
             )
         return LabelledImage(sample_id=sample_id, image=image, relative_depth=label)
 
-    def _member(self, row: dict[str, Any], part: str, where: str) -> bytes:
+    def _member(self, row: dict[str, Any], part: str, suffix: str, where: str) -> bytes:
         offset, size = row[f"{part}_offset"], row[f"{part}_bytes"]
-        name = row["sample_id"] + _SUFFIXES[part]
+        name = row["sample_id"] + suffix
         block = os.pread(self._open(row["shard"]), size + _BLOCK, offset - _BLOCK)
         try:
             header = tarfile.TarInfo.frombuf(block[:_BLOCK], "utf-8", "strict")
@@ -295,7 +299,7 @@ def _check_spans(table: pa.Table, path: Path) -> None:
     names = shards.dictionary.to_pylist()
     sizes = np.array([(path.parent / "shards" / name).stat().st_size for name in names], np.int64)
     shard_bytes = sizes[np.asarray(shards.indices)] if names else sizes
-    for part in _SUFFIXES:
+    for part in _PARTS:
         offset, size = table[f"{part}_offset"].to_numpy(), table[f"{part}_bytes"].to_numpy()
         fits = (offset >= _BLOCK) & (offset % _BLOCK == 0) & (size >= 0) & (size <= _limit(part))
         fits &= offset <= shard_bytes - size
@@ -307,16 +311,24 @@ def _check_spans(table: pa.Table, path: Path) -> None:
             )
 
 
-def _parse_range(data: bytes, sample_id: str, where: str) -> tuple[float, float]:
+def _parse_description(data: bytes, sample_id: str, where: str) -> tuple[CodecName, float, float]:
     try:
         description = json.loads(data)
         values = (float(description["min"]), float(description["max"]))
-        known = description["sample_id"] == sample_id and description["codec"] == "png16"
+        codec, is_of_sample = description["codec"], description["sample_id"] == sample_id
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{where}: expected a label's JSON, got {_line(error)}") from None
-    if not known or not all(abs(value) <= _MAX_FLOAT32 for value in values):  # False for NaN
-        raise ValueError(f"{where}: expected JSON of this sample with codec png16, got another")
-    return values
+    if codec not in get_args(CodecName):
+        raise ValueError(
+            f"{where}: expected a codec of {', '.join(get_args(CodecName))}, got {codec!r:.100}"
+        )
+    if not is_of_sample or not all(abs(value) <= _MAX_FLOAT32 for value in values):  # False for NaN
+        raise ValueError(f"{where}: expected JSON of this sample with a finite range, got another")
+    return cast(CodecName, codec), *values
+
+
+def _suffix(part: str, codec: CodecName) -> str:
+    return label_suffix(codec) if part == "depth" else f".{part}"
 
 
 def _limit(part: str) -> int:

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from dav2.data.images import encode_jpeg
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.transforms import normalise, prepare_size, resize_image
-from dav2.labeling.codec import CodecName, encode_label
-from dav2.labeling.quality import flip_inconsistency, label_statistics
+from dav2.labeling.codec import CodecName, EncodedLabel, encode_label
+from dav2.labeling.quality import flip_inconsistency, label_statistics, scale_inconsistency
 
 _COLUMNS = ["sample_id", "source", "image", "height", "width"]
 _JPEG_START = b"\xff\xd8\xff"
@@ -47,7 +47,10 @@ class LabelingOptions:
     batch_size: int
     """Images of one size that pass through the teacher together."""
     flip_check_fraction: float
-    """Share of samples whose label is compared with that of the mirrored image."""
+    """Share of samples whose label is compared with that of the mirrored image, and with that of
+    the image at another resolution."""
+    check_scale: float | None
+    """Short side of that other resolution as a multiple of `short_side_px`; None: no such check."""
     codec: CodecName
     dtype: Literal["float32", "bfloat16"]
     """Arithmetic of the teacher's matrix products."""
@@ -66,6 +69,10 @@ class PreparedImage:
     label_size: tuple[int, int]
     """Height and width of the label, pixels."""
     teacher_input: UInt8[np.ndarray, "h w 3"]
+    is_checked: bool
+    """Whether the label is compared with other answers of the teacher."""
+    rescaled_input: UInt8[np.ndarray, "_ _ 3"] | None
+    """At the other resolution, if there is such a check of this sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class FinishedSample:
 
     sample_id: str
     jpeg: bytes
-    depth_png: bytes
+    label: EncodedLabel
     description: bytes
     row: Mapping[str, Any]
 
@@ -122,6 +129,7 @@ class Preparer:
             )
         jpeg, jpeg_size = self._jpeg(data, image)
         short_side_px = min(options.image_short_side_px, height, width)
+        is_checked = _is_chosen(entry["sample_id"], options.flip_check_fraction)
         return PreparedImage(
             sample_id=entry["sample_id"],
             source=entry["source"],
@@ -129,7 +137,17 @@ class Preparer:
             jpeg_size=jpeg_size,
             label_size=prepare_size(height, width, short_side_px=short_side_px),
             teacher_input=resize_image(image, self.size_of(row)),
+            is_checked=is_checked,
+            rescaled_input=self._rescaled(image) if is_checked else None,
         )
+
+    def _rescaled(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "_ _ 3"] | None:
+        scale = self._options.check_scale
+        if scale is None:
+            return None
+        short_side_px = max(1, round(scale * self._options.short_side_px))
+        height, width = image.shape[:2]
+        return resize_image(image, prepare_size(height, width, short_side_px=short_side_px))
 
     def _jpeg(
         self, data: bytes, image: UInt8[np.ndarray, "H W 3"]
@@ -166,40 +184,48 @@ class Labeler:
 
     def label(
         self, images: Sequence[PreparedImage]
-    ) -> list[tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"] | None]]:
-        """Returns the label of each image of one size, and that of its mirror image where checked.
+    ) -> list[tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "C h w"] | None]]:
+        """Returns the label of each image of one size, with C other answers where it is checked.
 
-        Both on the grid of the teacher's input, any affine scale.
+        The first is that to the mirrored image, not mirrored back; the second, if there is one,
+        that to the image at another resolution. All on the grid of the teacher's input, any affine
+        scale.
         """
-        checked = [i for i, image in enumerate(images) if self._is_checked(image.sample_id)]
+        checked = [i for i, image in enumerate(images) if image.is_checked]
         inputs = np.stack([image.teacher_input for image in images])
         labels = self._predict(inputs)
-        mirrored: dict[int, np.ndarray] = {}
+        others: dict[int, np.ndarray] = {}
         if checked:
-            predictions = self._predict(np.ascontiguousarray(inputs[checked, :, ::-1]))
-            mirrored = dict(zip(checked, predictions, strict=True))
-        return [(label, mirrored.get(i)) for i, label in enumerate(labels)]
+            mirrored = self._predict(np.ascontiguousarray(inputs[checked, :, ::-1]))
+            for i, answer in zip(checked, mirrored, strict=True):
+                others[i] = np.stack([answer, *self._at_other_resolution(images[i])])
+        return [(label, others.get(i)) for i, label in enumerate(labels)]
 
     def finish(
         self,
         image: PreparedImage,
         label: Float32[np.ndarray, "h w"],
-        mirrored: Float32[np.ndarray, "h w"] | None,
+        others: Float32[np.ndarray, "C h w"] | None,
     ) -> FinishedSample:
         """Brings a label to the image's grid, describes and encodes it.
+
+        Args:
+            image: What was labelled.
+            label: Its label, as `label` returns it.
+            others: The other answers, as `label` returns them.
 
         Raises:
             ValueError: If the teacher gave values that are not finite.
         """
-        input_size = label.shape
-        inconsistency = None if mirrored is None else flip_inconsistency(label, mirrored)
+        answer, input_size = label, label.shape
         if input_size != image.label_size:
             label = _resize_label(label, image.label_size)
-        encoded = encode_label(label)
+        encoded = encode_label(label, self._options.codec)
+        checks = {} if others is None else _inconsistencies(answer, others)
         description = {
             "sample_id": image.sample_id,
             "source": image.source,
-            "codec": self._options.codec,
+            "codec": encoded.codec,
             "min": encoded.minimum,
             "max": encoded.maximum,
             "teacher": self._teacher,
@@ -213,12 +239,13 @@ class Labeler:
             "image_width": image.jpeg_size[1],
             "height": image.label_size[0],
             "width": image.label_size[1],
-            "flip_inconsistency": inconsistency,
+            "flip_inconsistency": checks.get("flip_inconsistency"),
+            "scale_inconsistency": checks.get("scale_inconsistency"),
         }
         return FinishedSample(
             sample_id=image.sample_id,
             jpeg=image.jpeg,
-            depth_png=encoded.data,
+            label=encoded,
             description=json.dumps(description, sort_keys=True, allow_nan=False).encode(),
             row=row | label_statistics(label),
         )
@@ -234,9 +261,26 @@ class Labeler:
             output = self._model(normalise(batch))
         return np.asarray(output.float().cpu().numpy())
 
-    def _is_checked(self, sample_id: str) -> bool:
-        digest = hashlib.sha256(f"flip {sample_id}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") < self._options.flip_check_fraction * 2**64
+    def _at_other_resolution(self, image: PreparedImage) -> list[Float32[np.ndarray, "h w"]]:
+        if image.rescaled_input is None:
+            return []
+        (answer,) = self._predict(image.rescaled_input[None])
+        height, width = image.teacher_input.shape[:2]
+        return [_resize_label(answer, (height, width))]
+
+
+def _is_chosen(sample_id: str, fraction: float) -> bool:
+    digest = hashlib.sha256(f"flip {sample_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def _inconsistencies(
+    label: Float32[np.ndarray, "h w"], others: Float32[np.ndarray, "C h w"]
+) -> dict[str, float | None]:
+    found = {"flip_inconsistency": flip_inconsistency(label, others[0])}
+    if len(others) > 1:
+        found["scale_inconsistency"] = scale_inconsistency(label, others[1])
+    return found
 
 
 def _has_allowed_shape(height: int, width: int, max_aspect_ratio: float) -> bool:

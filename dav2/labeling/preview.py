@@ -1,15 +1,20 @@
-"""A picture of some labels beside their photographs, for people.
+"""Pictures of labels beside their photographs, for people: some, and the worst by each measure.
 
 Axes: H, W pixels of the picture.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 
-from dav2.data.shards import LabelledImage, ShardReader
+from dav2.data.shards import LabelledImage, ShardReader, read_index
 from dav2.data.transforms import resize_image
+
+WORST_BY = ("flip_inconsistency", "scale_inconsistency", "zero_fraction", "ramp_correlation")
+"""Columns of the index of which a high value speaks against a label."""
 
 _HEIGHT_PX = 140
 _GAP_PX = 4
@@ -27,11 +32,52 @@ def draw_labels(folder: Path, *, num_samples: int) -> UInt8[np.ndarray, "H W 3"]
     """
     reader = ShardReader(folder)
     num_rows = min(num_samples, len(reader))
-    if not num_rows:
+    return _draw(reader, [place * len(reader) // num_rows for place in range(num_rows)])
+
+
+def draw_worst_labels(folder: Path, *, num_samples: int) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
+    """Draws the worst labels of a folder of shards by each measure, the worst on top.
+
+    Args:
+        folder: Folder that `dav2.labeling.store.publish` made.
+        num_samples: Most rows of each.
+
+    Returns:
+        A picture as `draw_labels` makes for each of `WORST_BY` that was measured.
+    """
+    reader = ShardReader(folder)
+    index = read_index(folder / "manifest.parquet")
+    pictures = {
+        measure: _draw(reader, places)
+        for measure, places in worst_labels(index, num_samples=num_samples).items()
+    }
+    return {measure: picture for measure, picture in pictures.items() if picture is not None}
+
+
+def worst_labels(index: pd.DataFrame, *, num_samples: int) -> dict[str, list[int]]:
+    """Returns the places of the worst labels by each of `WORST_BY`, the worst first.
+
+    A measure that is 0 or null shows nothing bad, and so is left out; so is one without any other.
+
+    Args:
+        index: Rows of the index of a folder of shards, in its order.
+        num_samples: Most places of each.
+    """
+    found = {}
+    for measure in WORST_BY:
+        values = index[measure].reset_index(drop=True)
+        worst = values[values > 0].sort_values(ascending=False, kind="stable")
+        if len(worst):
+            found[measure] = [int(place) for place in worst.index[:num_samples]]
+    return found
+
+
+def _draw(reader: ShardReader, places: Sequence[int]) -> UInt8[np.ndarray, "H W 3"] | None:
+    if not places:
         return None
-    rows = [_draw(reader.read(place * len(reader) // num_rows)) for place in range(num_rows)]
+    rows = [_draw_row(reader.read(place)) for place in places]
     width = max(row.shape[1] for row in rows)
-    height = num_rows * (_HEIGHT_PX + _GAP_PX) - _GAP_PX
+    height = len(rows) * (_HEIGHT_PX + _GAP_PX) - _GAP_PX
     picture = np.full((height, width, 3), 128, np.uint8)
     for place, row in enumerate(rows):
         top = place * (_HEIGHT_PX + _GAP_PX)
@@ -39,7 +85,7 @@ def draw_labels(folder: Path, *, num_samples: int) -> UInt8[np.ndarray, "H W 3"]
     return picture
 
 
-def _draw(sample: LabelledImage) -> UInt8[np.ndarray, "H W 3"]:
+def _draw_row(sample: LabelledImage) -> UInt8[np.ndarray, "H W 3"]:
     height, width = sample.image.shape[:2]
     size = (_HEIGHT_PX, max(1, round(width * _HEIGHT_PX / height)))
     label = sample.relative_depth.astype(np.float64)

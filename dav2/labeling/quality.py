@@ -6,6 +6,8 @@ Axes: H, W pixels.
 import numpy as np
 from jaxtyping import Float32
 
+from dav2.metrics.alignment import align_least_squares
+
 
 def label_statistics(relative_depth: Float32[np.ndarray, "H W"]) -> dict[str, float | bool]:
     """Describes one label.
@@ -55,6 +57,30 @@ def flip_inconsistency(
     if span <= 0:
         return None
     difference = label.astype(np.float64) - label_of_mirrored[:, ::-1]
+    return float(np.abs(difference).mean() / span)
+
+
+def scale_inconsistency(
+    label: Float32[np.ndarray, "H W"], rescaled: Float32[np.ndarray, "H W"]
+) -> float | None:
+    """Returns how much a label changes when the teacher sees its image at another resolution.
+
+    A teacher's scale and shift mean nothing, and it may choose others for another resolution; so
+    both are first removed by least squares.
+
+    Args:
+        label: Label of the image.
+        rescaled: Label of the image at another resolution, resampled to the grid of `label`.
+
+    Returns:
+        Mean absolute difference after alignment, as a share of the label's range; None where the
+        label is constant.
+    """
+    span = float(label.max()) - float(label.min())
+    if span <= 0:
+        return None
+    scale, shift = align_least_squares(rescaled, label, valid=np.ones(label.shape, bool))
+    difference = scale * rescaled.astype(np.float64) + shift - label
     return float(np.abs(difference).mean() / span)
 
 

@@ -94,7 +94,7 @@ def commit_shard(
                 spans = writer.add(
                     result.sample_id,
                     jpeg=result.jpeg,
-                    depth_png=result.depth_png,
+                    label=result.label,
                     description=result.description,
                 )
                 rows.append({**result.row, **spans, "shard": f"{shard.name}.tar"})

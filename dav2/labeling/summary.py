@@ -12,7 +12,13 @@ from dav2.labeling.engine import LabelingJob
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.store import ShardRecord, read_refused, read_rows
 
-_DESCRIBED = ("label_range", "ramp_correlation", "flip_inconsistency", "zero_fraction")
+_DESCRIBED = (
+    "label_range",
+    "ramp_correlation",
+    "flip_inconsistency",
+    "scale_inconsistency",
+    "zero_fraction",
+)
 
 
 def summarise(

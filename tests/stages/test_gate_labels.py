@@ -6,18 +6,22 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages.gate_labels import distance, main, source_table
+from stages.gate_labels import distance, main, shard_table, source_table
 
 LIMITS = {
     "min_labels": 10,
     "min_coverage": 0.9,
-    "max_degenerate_fraction": 0.1,
-    "max_zero_fraction": 0.5,
-    "max_ramp_correlation": 0.95,
-    "mostly": 0.9,
-    "max_flip_inconsistency": 0.1,
+    "labels": {
+        "max_degenerate_fraction": 0.1,
+        "max_zero_fraction": 0.5,
+        "max_ramp_correlation": 0.95,
+        "mostly": 0.9,
+        "max_flip_inconsistency": 0.1,
+        "max_scale_inconsistency": 0.1,
+    },
     "max_drift": 0.5,
     "max_shards_set_aside": 1,
+    "max_shard_drift": 0.1,
 }
 
 
@@ -33,6 +37,8 @@ def labels(source, count, **columns):
             "degenerate": False,
             "ramp_correlation": np.linspace(0.2, 0.8, count),
             "flip_inconsistency": [0.05] + [None] * (count - 1),
+            "scale_inconsistency": [0.03] + [None] * (count - 1),
+            "shard": [f"{source}-b{number % 2}.tar" for number in range(count)],
         }
         | columns
     )
@@ -71,7 +77,7 @@ def test_usable_labels_pass(judge):
     verdict = judge(labels("wild", 20))
     assert verdict["success"]
     assert failed(verdict) == set()
-    assert len(verdict["expectations"]) == 8
+    assert len(verdict["expectations"]) == 10
 
 
 @pytest.mark.parametrize(
@@ -105,18 +111,49 @@ def test_a_source_whose_only_photograph_has_no_label_blocks(judge):
         judge(labels("wild", 40), refused("photos", 1))
 
 
-def test_labels_that_are_ramps_or_follow_the_mirror_only_warn(judge):
-    verdict = judge(labels("wild", 20, ramp_correlation=0.99, flip_inconsistency=0.3))
+def test_labels_that_are_ramps_or_change_with_mirror_or_resolution_only_warn(judge):
+    verdict = judge(
+        labels("wild", 20, ramp_correlation=0.99, flip_inconsistency=0.3, scale_inconsistency=0.2)
+    )
     assert verdict["success"]
     assert {text.split(" (")[0] for text in failed(verdict)} == {
         "Labels say more than that lower is closer",
         "A mirrored image gets a mirrored label.",
+        "An image of another resolution gets the same label.",
     }
 
 
-def test_labels_without_mirrored_ones_pass(judge):
-    verdict = judge(labels("wild", 20, flip_inconsistency=np.full(20, np.nan)))
-    assert len(verdict["expectations"]) == 7
+@pytest.mark.parametrize("unmeasured", ["flip_inconsistency", "scale_inconsistency"])
+def test_labels_that_were_compared_with_nothing_pass(judge, unmeasured):
+    verdict = judge(labels("wild", 20, **{unmeasured: np.full(20, np.nan)}))
+    assert len(verdict["expectations"]) == 9
+
+
+def test_a_shard_whose_labels_differ_from_the_earlier_ones_warns(judge):
+    rows = labels("wild", 150, ramp_correlation=np.tile(np.linspace(0.2, 0.8, 50), 3))
+    rows["shard"] = np.repeat(["wild-b0.tar", "wild-b10.tar", "wild-b11.tar"], 50)
+    rows["label_p50"] = np.tile(np.linspace(2.0, 3.0, 50), 3)
+    assert failed(judge(rows)) == set()
+    rows.loc[rows["shard"] == "wild-b10.tar", "zero_fraction"] = 0.4
+    verdict = judge(rows)
+    assert verdict["success"]
+    (warning,) = [found for found in verdict["expectations"] if not found["success"]]
+    assert warning["says"] == "Labels of one shard are like those of the shards before it."
+    # All of 50 differ from all of 50: a distance of 1, less 1.95 x sqrt(1/50 + 1/50).
+    assert warning["offending"] == [{"sample_id": "wild-b10.tar", "value": 0.61}]
+
+
+def test_chance_and_first_shards_are_no_drift():
+    rng = np.random.default_rng(0)
+    names = np.repeat([f"wild-b{number:05b}.tar" for number in range(32)], 20)
+    rows = labels("wild", 640, shard=names, ramp_correlation=rng.random(640)).assign(
+        median_place=rng.random(640)
+    )
+    table = shard_table(rows)
+    assert len(table) == 32
+    assert np.isnan(table["shard_drift"][0])
+    assert table["shard_drift"][1:].max() < 0.05
+    assert shard_table(rows[:0]).empty
 
 
 def test_a_source_whose_labels_differ_warns(judge):

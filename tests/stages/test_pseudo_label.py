@@ -69,6 +69,7 @@ def test_labels_a_manifest_with_a_real_teacher(project, run):
     assert run.metrics["num_labelled"] == 12
     assert run.metrics["images_per_second"] > 0
     assert run.pictures["labels.png"].std() > 10
+    assert run.pictures["worst-ramp_correlation.png"].std() > 10
 
 
 def test_two_projects_give_the_same_bytes(project, tmp_path, monkeypatch):
@@ -114,6 +115,34 @@ def test_photographs_that_fail_are_listed_and_more_than_allowed_stop_the_stage(p
     ):
         pseudo_label.main(*ARGUMENTS)
     assert project.tree() == before
+
+
+def test_first_shards_with_bad_labels_stop_the_stage_before_the_others_are_made(project):
+    project.add_photographs("wild", 60)
+    project.add_photographs("other", 20)
+    project.params |= {"check_first_shards": 2, "num_workers": 1, "batch_size": 1}
+    project.limits["max_scale_inconsistency"] = 1e-6
+    project.params["flip_check_fraction"] = 1.0
+    project.write()
+    message = (
+        r"^pseudo_label: labels of the first 2 shards: expected a mean difference of at most 1e-06 "
+        r"of a label's range from another resolution's, got 0\.\d+$"
+    )
+    with pytest.raises(SystemExit, match=message):
+        pseudo_label.main(*ARGUMENTS)
+    assert not ARGUMENTS[2].exists()
+    (store,) = (project.folder / ".work" / "pseudo_label").iterdir()
+    made = {path.name.partition("-b")[0] for path in store.iterdir()}
+    assert made == {"wild", "other"}
+    assert len(list(store.iterdir())) == 2
+    # What is there is judged again, at once.
+    with pytest.raises(SystemExit, match="labels of the first 2 shards"):
+        pseudo_label.main(*ARGUMENTS)
+    assert len(list(store.iterdir())) == 2
+    project.limits["max_scale_inconsistency"] = 1.0
+    project.write()
+    pseudo_label.main(*ARGUMENTS)
+    assert json.loads((ARGUMENTS[2] / "summary.json").read_bytes())["coverage"] == 1
 
 
 def test_a_teacher_of_metres_is_refused(project):

@@ -156,7 +156,7 @@ def label():
             spans = writer.add(
                 name,
                 jpeg=encode_jpeg(image, quality=90),
-                depth_png=label.data,
+                label=label,
                 description=json.dumps(description).encode(),
             )
             rows.append(

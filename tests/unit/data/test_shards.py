@@ -12,9 +12,10 @@ import pytest
 
 from dav2.data.images import decode_image, encode_jpeg
 from dav2.data.shards import INDEX_SCHEMA, ShardReader, ShardWriter, read_index, write_index
-from dav2.labeling.codec import encode_label
+from dav2.labeling.codec import EncodedLabel, encode_label
 
 LONG_ID = "wild-" + "x" * 195
+SHORT = EncodedLabel(b"2", 0.0, 0.0, "png16")
 
 
 def make_sample(seed, *, label_shape=(14, 28)):
@@ -27,7 +28,7 @@ def make_sample(seed, *, label_shape=(14, 28)):
 def describe(name, encoded, **changes):
     content = {
         "sample_id": name,
-        "codec": "png16",
+        "codec": encoded.codec,
         "min": encoded.minimum,
         "max": encoded.maximum,
         **changes,
@@ -54,20 +55,21 @@ def index_row(sample_id, label, spans, *, shard="wild-b.tar"):
         "degenerate": False,
         "ramp_correlation": 0.5,
         "flip_inconsistency": None,
+        "scale_inconsistency": None,
     }
 
 
-def write_folder(folder, sample_ids, **changes):
+def write_folder(folder, sample_ids, *, packed_as="png16", **changes):
     (folder / "shards").mkdir(parents=True)
     rows = []
     with ShardWriter(folder / "shards" / "wild-b.tar") as writer:
         for seed, sample_id in enumerate(sample_ids):
             image, label = make_sample(seed)
-            encoded = encode_label(label)
+            encoded = encode_label(label, packed_as)
             spans = writer.add(
                 sample_id,
                 jpeg=encode_jpeg(image, quality=95),
-                depth_png=encoded.data,
+                label=encoded,
                 description=describe(sample_id, encoded, **changes),
             )
             rows.append(index_row(sample_id, label, spans))
@@ -151,14 +153,14 @@ def test_refuses_sample_ids_that_could_lead_elsewhere(tmp_path, sample_id):
         ShardWriter(tmp_path / "x.tar") as writer,
         pytest.raises(ValueError, match="expected 1 to 200 of A-Z"),
     ):
-        writer.add(sample_id, jpeg=b"", depth_png=b"", description=b"")
+        writer.add(sample_id, jpeg=b"", label=SHORT, description=b"")
 
 
 def test_refuses_the_same_sample_twice(tmp_path):
     with ShardWriter(tmp_path / "x.tar") as writer:
-        writer.add("a", jpeg=b"1", depth_png=b"2", description=b"3")
+        writer.add("a", jpeg=b"1", label=SHORT, description=b"3")
         with pytest.raises(ValueError, match="expected each sample once, got it twice"):
-            writer.add("a", jpeg=b"1", depth_png=b"2", description=b"3")
+            writer.add("a", jpeg=b"1", label=SHORT, description=b"3")
 
 
 def test_refuses_a_member_that_no_reader_would_accept(tmp_path):
@@ -166,13 +168,13 @@ def test_refuses_a_member_that_no_reader_would_accept(tmp_path):
         ShardWriter(tmp_path / "x.tar") as writer,
         pytest.raises(ValueError, match="expected at most 65536 bytes of json, got 65537"),
     ):
-        writer.add("a", jpeg=b"", depth_png=b"", description=bytes(65537))
+        writer.add("a", jpeg=b"", label=SHORT, description=bytes(65537))
 
 
 def test_a_failed_block_leaves_no_end_of_archive(tmp_path):
     def write_and_fail():
         with ShardWriter(tmp_path / "x.tar") as writer:
-            writer.add("a", jpeg=b"1", depth_png=b"2", description=b"3")
+            writer.add("a", jpeg=b"1", label=SHORT, description=b"3")
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -294,13 +296,46 @@ def test_refuses_a_shard_cut_short_after_opening(tmp_path):
         {"max": 1e300},
         {"max": 10**400},
         {"sample_id": "wild-z"},
-        {"codec": "jpeg"},
     ],
 )
 def test_refuses_json_that_does_not_describe_the_label(tmp_path, changes):
     folder = write_folder(tmp_path, ["wild-a"], **changes)
     with pytest.raises(ValueError, match=r"wild-a: expected (a label's )?JSON"):
         ShardReader(folder).read(0)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", None, ["png16"], {}])
+def test_refuses_a_label_of_an_unknown_codec(tmp_path, codec):
+    folder = write_folder(tmp_path, ["wild-a"], codec=codec)
+    message = "wild-a: expected a codec of png16, htj2k16, htj2k12, got"
+    with pytest.raises(ValueError, match=message) as caught:
+        ShardReader(folder).read(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_a_label_of_another_codec_than_its_json_says(tmp_path):
+    folder = write_folder(tmp_path, ["wild-a"], packed_as="htj2k12", codec="png16")
+    with pytest.raises(ValueError, match=r"expected the regular member wild-a\.depth\.png"):
+        ShardReader(folder).read(0)
+    folder = write_folder(tmp_path / "bits", ["wild-a"], packed_as="htj2k16", codec="htj2k12")
+    with pytest.raises(ValueError, match="wild-a: label: expected codes of at most 4095"):
+        ShardReader(folder).read(0)
+
+
+@pytest.mark.parametrize(("codec", "num_steps"), [("htj2k16", 65535), ("htj2k12", 4095)])
+def test_reads_every_codec_under_its_own_suffix(tmp_path, codec, num_steps):
+    folder = write_folder(tmp_path, ["wild-a", LONG_ID], packed_as=codec)
+    with tarfile.open(folder / "shards" / "wild-b.tar") as tar:
+        assert tar.getnames()[1] == "wild-a.depth.j2c"
+    reader = ShardReader(folder)
+    for index in (1, 0):
+        _, label = make_sample(index)
+        np.testing.assert_allclose(
+            reader.read(index).relative_depth,
+            label,
+            atol=np.ptp(label) / 2 / num_steps + 1e-6,
+            rtol=0,
+        )
 
 
 def test_refuses_a_reversed_range_of_values(tmp_path):

@@ -25,6 +25,7 @@ OPTIONS = LabelingOptions(
     max_aspect_ratio=3.0,
     batch_size=3,
     flip_check_fraction=0.5,
+    check_scale=None,
     codec="png16",
     dtype="float32",
 )

@@ -209,6 +209,42 @@ def test_statistics_stand_in_the_index(photographs, tmp_path):
     assert 0 < index["flip_inconsistency"].notna().sum() < 8
 
 
+def test_a_label_is_compared_with_the_answer_at_another_resolution(photographs, tmp_path):
+    photographs.add("wild", 8)
+    photographs.label(photographs.job(flip_check_fraction=0.5), tmp_path / "plain")
+    seen = photographs.num_seen()
+    (tmp_path / "again").mkdir()
+    job = photographs.job(flip_check_fraction=0.5, check_scale=1.5, store=tmp_path / "again")
+    photographs.label(job, tmp_path / "checked")
+    plain, checked = (
+        read_index(tmp_path / name / "manifest.parquet") for name in ("plain", "checked")
+    )
+    assert plain["scale_inconsistency"].isna().all()
+    measured = checked["scale_inconsistency"].notna()
+    assert measured.equals(checked["flip_inconsistency"].notna())
+    assert photographs.num_seen() == 2 * seen + measured.sum()
+    assert checked.loc[measured, "scale_inconsistency"].between(0.001, 0.2).all()
+    shards = tmp_path / "plain" / "shards", tmp_path / "checked" / "shards"
+    assert tree(shards[0]) == tree(shards[1])
+
+
+@pytest.mark.parametrize("codec", ["htj2k16", "htj2k12"])
+def test_labels_of_every_codec_are_read_back_within_its_error(photographs, tmp_path, codec):
+    photographs.add("wild", 4)
+    photographs.label(photographs.job(), tmp_path / "plain")
+    photographs.label(photographs.job(codec=codec), tmp_path / "packed")
+    exact, packed = ShardReader(tmp_path / "plain"), ShardReader(tmp_path / "packed")
+    for place in range(4):
+        expected, got = exact.read(place), packed.read(place)
+        assert got.sample_id == expected.sample_id
+        np.testing.assert_allclose(
+            got.relative_depth,
+            expected.relative_depth,
+            atol=np.ptp(expected.relative_depth) * (1 / 8190 + 1 / 131070),
+        )
+        assert np.array_equal(got.image, expected.image)
+
+
 def fail_when(photographs, condition, error):
     """Makes the teacher raise `error` where `condition(images)` holds; returns what undoes it."""
     answer = photographs.teacher.forward

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dav2.labeling.quality import flip_inconsistency, label_statistics
+from dav2.labeling.quality import flip_inconsistency, label_statistics, scale_inconsistency
 
 
 def test_describes_a_map_worked_out_by_hand():
@@ -68,3 +68,27 @@ def test_inconsistency_is_a_share_of_the_range():
 def test_inconsistency_of_a_constant_label_is_not_defined():
     constant = np.ones((3, 4), np.float32)
     assert flip_inconsistency(constant, constant) is None
+
+
+def test_another_scale_and_shift_at_another_resolution_is_consistent():
+    label = np.random.default_rng(0).random((4, 6), dtype=np.float32)
+    assert scale_inconsistency(label, 3 * label + 7) == pytest.approx(0, abs=1e-6)
+
+
+def test_what_alignment_leaves_is_a_share_of_the_range():
+    label = np.array([[0, 1, 2, 3]], np.float32)
+    other = np.array([[0, 1, 3, 2]], np.float32)
+    # Slope: covariance 4 / variance 5 about means of 1.5, so 0.3, 1.1, 2.7, 1.9 against the label.
+    expected = (0.3 + 0.1 + 0.7 + 1.1) / 4 / 3
+    assert scale_inconsistency(label, other) == pytest.approx(expected)
+    assert scale_inconsistency(5 * label + 2, other) == pytest.approx(expected)
+
+
+def test_an_answer_that_says_nothing_leaves_the_deviation_from_the_mean():
+    label = np.array([[0, 4]], np.float32)
+    assert scale_inconsistency(label, np.full((1, 2), 9, np.float32)) == pytest.approx(0.5)
+
+
+def test_inconsistency_of_a_constant_label_at_another_resolution_is_not_defined():
+    constant = np.ones((3, 4), np.float32)
+    assert scale_inconsistency(constant, constant) is None

@@ -124,7 +124,7 @@ def test_pseudo_labels_come_with_their_images_and_count_everywhere(tmp_path):
         row |= writer.add(
             "wild-1",
             jpeg=encode_jpeg(image, quality=95),
-            depth_png=encoded.data,
+            label=encoded,
             description=json.dumps(description).encode(),
         )
     write_index(pd.DataFrame([row]), tmp_path / "manifest.parquet")
