@@ -1,5 +1,6 @@
 """A DVC project of four stages, and one Prefect server for all tests of flows."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -77,12 +78,11 @@ def dvc(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dvc: Callable[..., str]) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, initialised: Path) -> Path:
     """A fresh project: a diamond whose join is a gate."""
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    dvc("init", "--quiet")
+    shutil.copytree(initialised, tmp_path, dirs_exist_ok=True)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "step.py").write_text(STEP)
     (tmp_path / "source.txt").write_text("1")

@@ -1,5 +1,5 @@
 import logging
-import subprocess
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,18 +37,17 @@ def test_a_failure_names_the_stage_and_what_it_said_last(project: Path, caplog):
     assert "left: expected luck, got none" in caplog.text
 
 
-def test_a_stage_sees_its_device_and_the_python_that_runs_this(tmp_path: Path, monkeypatch):
+def test_a_stage_sees_its_device_and_the_python_that_runs_this(
+    tmp_path: Path, monkeypatch, initialised: Path
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    subprocess.run(["git", "init", "--quiet"], check=True)
+    shutil.copytree(initialised, tmp_path, dirs_exist_ok=True)
     text = 'import os, sys; open("seen", "w").write(os.environ["CUDA_VISIBLE_DEVICES"])'
     (tmp_path / "see.py").write_text(text + "; import ruamel.yaml")  # of our environment alone
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  see:\n    cmd: python see.py\n    outs: [seen]\n"
     )
-    from dvc.repo import Repo
-
-    Repo.init(str(tmp_path)).close()
     assert run(Stage("see", "", (), ()), tmp_path, device="1,2") == "Completed"
     assert (tmp_path / "seen").read_text() == "1,2"
 

@@ -25,7 +25,7 @@ def project(tmp_path_factory):
     made.write()
     (made.folder / "wild" / "007.jpg").unlink()  # refused, and tried again by every run
     process = made.start()
-    assert process.wait(timeout=300) == 0, process.communicate()[0]
+    assert process.wait(timeout=300) == 0, process.communicate()[1]
     made.expected = made.tree()
     return made
 
@@ -55,7 +55,7 @@ def kill_after_some_time(process, delays):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
         return True
-    assert process.returncode == 0, process.communicate()[0]
+    assert process.returncode == 0, process.communicate()[1]
     return False
 
 

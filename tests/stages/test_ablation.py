@@ -66,12 +66,11 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def repository(project):
+def repository(project, initialised):
+    shutil.copytree(initialised, project, dirs_exist_ok=True)
     for command in (
-        "git init -q",
         "git config user.email nobody@example.org",
         "git config user.name nobody",
-        "dvc init -q",
         "git add .",
         "git commit -qm start",
     ):

@@ -167,7 +167,7 @@ def test_does_nothing_while_a_rebuild_runs(tmp_path: Path, work, monkeypatch):
 
 
 @pytest.fixture
-def dvc(tmp_path: Path, monkeypatch):
+def dvc(tmp_path: Path, monkeypatch, initialised: Path):
     """Makes the working directory an empty project and returns DVC's command line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
@@ -175,8 +175,7 @@ def dvc(tmp_path: Path, monkeypatch):
     def run(*arguments: str) -> None:
         subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True)
 
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    run("init", "--quiet")
+    shutil.copytree(initialised, tmp_path, dirs_exist_ok=True)
     return run
 
 

@@ -44,13 +44,16 @@ def millions(encoder: str) -> float:
     return sum(weights.numel() for weights in model.parameters()) / 1e6
 
 
+resolved = cache(resolve)  # no test changes what it returns
+
+
 def named(value: Any) -> str:
     return value.as_posix() if isinstance(value, Path) else value or ""
 
 
 @pytest.mark.parametrize(("path", "variant"), SHIPPED, ids=named)
 def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant: str | None):
-    document = resolve(path, variant)
+    document = resolved(path, variant)
     assert document_problems(document, where=str(path)) == []
     matrix = document["matrix"]
     made = {"teacher"}
@@ -69,7 +72,7 @@ def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant
 
 @pytest.mark.parametrize(("path", "variant"), SHIPPED, ids=named)
 def test_the_models_of_every_shipped_file_can_be_built(path: Path, variant: str | None):
-    document = resolve(path, variant)
+    document = resolved(path, variant)
     encoders = {*document["matrix"]["encoders"], document["train_teacher"]["encoder"]}
     for encoder in encoders:
         least, most = MILLIONS[encoder.removesuffix("_reg")]
@@ -82,7 +85,7 @@ def project(tmp_path, monkeypatch):
     def tracked(stage, params, *, inputs, outputs):
         yield QuietRun()
 
-    documents = [(path, variant, resolve(path, variant)) for path, variant in SHIPPED]
+    documents = [(path, variant, resolved(path, variant)) for path, variant in SHIPPED]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stages.tracking.tracked", tracked)
     monkeypatch.setattr("stages.training.code_fingerprint", lambda modules: "code")

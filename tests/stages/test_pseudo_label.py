@@ -208,7 +208,7 @@ def test_the_code_that_decides_bytes_is_in_the_fingerprint_and_the_engine_is_not
 def wait_for(condition, process, *, timeout_s=120):
     deadline_s = time.monotonic() + timeout_s
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline_s, "waited too long"
         time.sleep(0.005)
 
@@ -218,7 +218,7 @@ def test_a_killed_labelling_continues_and_gives_the_same_bytes(project):
     project.add_photographs("wild", 150)
     project.write()
     finished = project.start()
-    assert finished.wait(timeout=120) == 0, finished.communicate()[0]
+    assert finished.wait(timeout=120) == 0, finished.communicate()[1]
     expected = project.tree()
     (store,) = (project.folder / ".work" / "pseudo_label").iterdir()
     num_shards = len(list(store.iterdir()))
@@ -232,7 +232,7 @@ def test_a_killed_labelling_continues_and_gives_the_same_bytes(project):
     assert 3 <= len(times) < num_shards
     assert not (project.folder / ARGUMENTS[2]).exists()
     resumed = project.start()
-    log = resumed.communicate(timeout=120)[0]
+    log = resumed.communicate(timeout=120)[1]
     assert f"{len(times)} of {num_shards} shards are there already" in log
     assert project.tree() == expected
     assert {path: path.stat().st_mtime_ns for path in times} == times

@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
         (None, 140, 196),
         (None, 518, 518),
         (None, 518, 686),
-        (None, 1022, 518),
+        (None, 714, 350),  # positions spread along one axis and gathered along the other
         (20.0, 140, 196),
         (20.0, 518, 518),
     ],
