@@ -23,17 +23,6 @@ from stages.registry import (
 from tests.fixtures.registry import NAME, add_version, write_policy, write_tables
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """A database with MLflow's tables, which take seconds to make."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect()
-    return (folder / "mlflow.db").read_bytes()
-
-
 @pytest.fixture
 def client(empty_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
