@@ -54,8 +54,8 @@ class Evidence:
     """Sources of data that it, or its teacher, was trained on."""
 
     def digest(self) -> str:
-        """Returns the hash of the evaluation's tables and of the verdict on the release."""
-        return _md5_of(self.outputs)
+        """Returns the hash of how it was evaluated, of the tables and of the release's verdict."""
+        return _md5_of([self.evaluation, self.outputs])
 
 
 def gather(model: str, lock: Path = LOCK) -> Evidence:
@@ -126,7 +126,10 @@ def check_evaluation(model: str, expected: str, lock: Path = LOCK) -> Path:
             _check(Path(path), md5, lock)
     found = evaluation_fingerprint(entry, weights)
     if found != expected:
-        raise ValueError(f"{lock}: expected the evaluation {expected}, got {found}")
+        raise ValueError(
+            f"{lock}: expected the evaluation of {model} that was registered ({expected}), "
+            f"got {found} (register it again, or check out its commit)"
+        )
     return Path(_only(deps, ".parquet"))
 
 

@@ -85,8 +85,8 @@ def register(model: str) -> tuple[str, str]:
     client = connect()
     with exclusive(client, name):
         version = _version_of(client, name, evidence.weights_md5)
-        tables = client.get_model_version(name, version).tags["evidence.md5"] if version else ""
-        if tables != evidence.digest():
+        known = client.get_model_version(name, version).tags if version else {}
+        if known.get("evidence.md5") != evidence.digest():
             inputs = {"model": evidence.weights, "evaluation": evidence.manifest}
             with tracked("register", settings, inputs=inputs) as run:
                 run.log_metrics(_numbers(evidence))
@@ -119,7 +119,6 @@ def tags(evidence: Evidence, run_id: str) -> dict[str, str]:
         "weights.path": evidence.weights.as_posix(),
         "weights.md5": evidence.weights_md5,
         "evaluation.hash": evidence.evaluation,
-        "evidence.md5": evidence.digest(),
         "evidence.run_id": run_id,
         "dvc.lock.md5": dvc_digest(LOCK),
         "git.commit": _git("rev-parse", "HEAD"),
@@ -136,6 +135,7 @@ def tags(evidence: Evidence, run_id: str) -> dict[str, str]:
                 **({"da2k": evidence.metrics["da2k"]} if "da2k" in evidence.metrics else {}),
             }.items()
         },
+        "evidence.md5": evidence.digest(),  # last: who was killed before it registers once more
     }
 
 
@@ -159,9 +159,10 @@ def _create(
                 input_example=_example(),
                 model_config=settings.model_dump(),
                 pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
-                metadata={"weights.md5": evidence.weights_md5},
             )
-        registered = mlflow.register_model(logged.model_uri, name)
+        # At once with its hash: killed after this, it would be found again and completed.
+        mark = {"weights.md5": evidence.weights_md5}
+        registered = mlflow.register_model(logged.model_uri, name, tags=mark)
         about = f"`{evidence.model}`, weights {evidence.weights_md5}."
         about += f" Card and pictures: files of run {run_id}, folder `card`."
         client.update_model_version(name, registered.version, description=about)

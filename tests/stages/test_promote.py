@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -22,18 +20,7 @@ from stages.registry import (
     exclusive,
     unlock,
 )
-from tests.fixtures.registry import NAME, ROOT, write_policy, write_tables
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
-    """A database with MLflow's tables, which take seconds to make."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        connect().create_experiment("depth", artifact_location="mlruns")
-    return (folder / "mlflow.db").read_bytes()
+from tests.fixtures.registry import NAME, add_version, write_policy, write_tables
 
 
 @pytest.fixture
@@ -43,21 +30,9 @@ def client(empty_store, tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(empty_store)
     write_policy(tmp_path)
     found = connect()
+    found.create_experiment("depth", artifact_location=(tmp_path / "mlruns").as_uri())
     found.create_registered_model(NAME)
     return found
-
-
-def add_version(client, delta1: float, *, gate: str = "passed", evaluation: str = "e") -> str:
-    """Adds a challenger without a model, with the tables of an evaluation."""
-    run = client.create_run(client.get_experiment_by_name("depth").experiment_id)
-    folder = Path(f"tables-{run.info.run_id}")
-    write_tables(folder, delta1=delta1)
-    client.log_artifacts(run.info.run_id, str(folder), "evidence")
-    tags = {"gate.release": gate, "evidence.run_id": run.info.run_id, "model": "student",
-            "evaluation.hash": evaluation}  # fmt: skip
-    version = str(client.create_model_version(NAME, folder.resolve().as_uri(), tags=tags).version)
-    client.set_registered_model_alias(NAME, CHALLENGER, version)
-    return version
 
 
 def test_the_first_that_passed_its_gate_is_champion(client):
@@ -204,19 +179,3 @@ def test_the_command_writes_its_decision_and_a_refusal_ends_with_status_1(client
     assert (written["done"], written["rules"][0]["is_met"]) == (False, False)
     assert "| FAILS | photos/delta1 | 0." in caplog.text
     assert aliases(client, NAME) == {CHAMPION: "1", CHALLENGER: "2"}
-
-
-@pytest.mark.soak
-def test_of_two_processes_started_together_one_promotes(client, tmp_path):
-    (tmp_path / "stages").symlink_to(ROOT / "stages")
-    (tmp_path / "dav2").symlink_to(ROOT / "dav2")
-    add_version(client, 0.5)
-    promote(client, NAME)
-    add_version(client, 0.6)
-    command = [sys.executable, "-m", "stages.promote", NAME]
-    both = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(2)]
-    texts = [process.communicate()[1].decode() for process in both]
-    assert sorted(process.returncode for process in both) == [0, 1], texts
-    assert sum("version 2 is champion after version 1" in text for text in texts) == 1, texts
-    assert sum("expected a challenger, got none" in text for text in texts) == 1, texts
-    assert aliases(client, NAME) == {CHAMPION: "2", PREVIOUS: "1"}

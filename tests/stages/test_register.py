@@ -27,13 +27,14 @@ WEIGHTS = Path(f"models/{MODEL}.safetensors")
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory):
+def registered(tmp_path_factory, empty_store):
     """A project whose model was registered once, through the command line's function."""
     root = tmp_path_factory.mktemp("registered")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         write_project(root)
+        (root / "mlflow.db").write_bytes(empty_store)
         main(MODEL)
     return root
 
@@ -118,6 +119,26 @@ def test_the_same_bytes_keep_their_version_and_new_evidence_reaches_it(project, 
     assert json.loads(after["metrics.da2k"]) == {"all": 0.7}
     assert after["evidence.run_id"] != before["evidence.run_id"]
     assert after["git.has_lock"] == "false"
+
+
+def test_an_evaluation_by_another_protocol_reaches_the_version(project):
+    before = project.get_model_version(NAME, "1").tags["evaluation.hash"]
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.replace("num_pairs: 20", "num_pairs: 22"))
+    assert register(MODEL) == (NAME, "1")
+    assert project.get_model_version(NAME, "1").tags["evaluation.hash"] != before
+    Path("dvc.lock").write_text(lock)
+    register(MODEL)
+    assert project.get_model_version(NAME, "1").tags["evaluation.hash"] == before
+
+
+def test_a_registration_that_was_killed_half_way_is_completed(project):
+    whole = project.get_model_version(NAME, "1").tags
+    project.delete_model_version_tag(NAME, "1", "evidence.md5")  # the last that is set
+    project.delete_model_version_tag(NAME, "1", "gate.release")
+    assert register(MODEL) == (NAME, "1")
+    again = project.get_model_version(NAME, "1").tags
+    assert again == whole | {"evidence.run_id": again["evidence.run_id"]}
 
 
 def test_answers_what_predict_answers(served, registered):
