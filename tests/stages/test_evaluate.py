@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,10 +113,11 @@ def manifest_of(root: Path, sources: list[str], *, split: str | None = None) -> 
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch, mlflow_store):
     """A project folder with data, parameters and manifests; the stages run in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    shutil.copyfile(mlflow_store, tmp_path / "mlflow.db")
     write_diode(tmp_path / "rooms", "indoors", far_m=8.0, count=3)
     write_diode(tmp_path / "streets", "outdoor", far_m=60.0, count=3)
     write_stereo(tmp_path / "stereo")

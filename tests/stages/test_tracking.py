@@ -1,4 +1,5 @@
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -34,6 +35,12 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def store(project, mlflow_store):
+    """The project's store, made before."""
+    return shutil.copyfile(mlflow_store, project / "mlflow.db")
+
+
 def the_run(project):
     from mlflow import MlflowClient
 
@@ -66,6 +73,7 @@ def test_a_run_holds_parameters_metrics_inputs_and_files(project, monkeypatch):
     assert (project / "mlruns").is_dir()
 
 
+@pytest.mark.usefixtures("store")
 def test_a_block_that_raises_leaves_a_failed_run_and_a_line(project):
     def fail():
         with tracked("train_teacher", SETTINGS, inputs={}) as run:
@@ -101,9 +109,9 @@ def test_other_ranks_record_nothing(project, monkeypatch):
     assert sorted(path.name for path in project.iterdir()) == ["labelled.parquet"]
 
 
-def test_a_lost_store_costs_the_record_and_not_the_work(project, caplog):
+def test_a_lost_store_costs_the_record_and_not_the_work(store, caplog):
     with tracked("train_teacher", SETTINGS, inputs={}) as run:
-        database = sqlite3.connect(project / "mlflow.db")
+        database = sqlite3.connect(store)
         database.execute("DROP TABLE metrics")
         database.commit()
         run.log_metrics({"loss": 1.0})
@@ -112,6 +120,7 @@ def test_a_lost_store_costs_the_record_and_not_the_work(project, caplog):
     assert "MLflow could not record 1 numbers" in caplog.text
 
 
+@pytest.mark.usefixtures("store")
 def test_a_lost_artifact_store_costs_the_pictures_and_not_the_work(project, caplog):
     (project / "mlruns").write_text("a file where a folder should be")
     with tracked("train_teacher", SETTINGS, inputs={}) as run:

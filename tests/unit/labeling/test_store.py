@@ -71,7 +71,7 @@ def check_history(photographs, manifest, output):
 
 
 @pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("step", [19, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [19, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_failure_at_any_call_leaves_no_trace_in_the_result(
     photographs, tmp_path, monkeypatch, error, step
 ):
