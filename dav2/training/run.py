@@ -87,7 +87,8 @@ def prepare_process(config: RunConfig) -> Process:
         ValueError: If this machine has no such device, ranks were not started as configured, or
             sharded weights are to be compiled.
     """
-    if config.compile_blocks and config.parallel.strategy == "fsdp":
+    parallel = config.parallel
+    if config.compile_blocks and parallel.strategy == "fsdp" and parallel.num_ranks > 1:
         raise ValueError(
             f"{config.name}: compile: expected false where parallel.strategy is fsdp, got true: "
             "compiled blocks of sharded weights are not supported"

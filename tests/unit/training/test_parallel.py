@@ -105,7 +105,8 @@ def test_a_lone_device_has_nothing_to_share():
 
 
 def test_sharded_weights_are_not_compiled(fit_config):
-    config = fit_config(compile_blocks=True, parallel=ParallelConfig(strategy="fsdp"))
+    parallel = ParallelConfig(num_devices=2, strategy="fsdp")
+    config = fit_config(compile_blocks=True, parallel=parallel)
     with pytest.raises(ValueError, match=r"test: compile: expected false where .* fsdp, got true"):
         prepare_process(config)
 
