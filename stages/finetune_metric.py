@@ -82,7 +82,7 @@ def main(
                 params, name=f"metric {name} {domain}", losses=losses, max_depth_m=max_depth_m
             ),
             given=given,
-            listener=lambda measures, step: run.log_metrics(measures, step=step),
+            record=run,
         )
         metadata = {
             "role": "metric",

@@ -143,7 +143,7 @@ def main(
             data,
             config=config,
             given={**given, "labels": labels},
-            listener=lambda measures, step: run.log_metrics(measures, step=step),
+            record=run,
             frozen_encoder=_frozen(model, config),
         )
         metadata = {

@@ -84,7 +84,7 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
                 data,
                 config=config,
                 given=given,
-                listener=lambda measures, step: run.log_metrics(measures, step=step),
+                record=run,
             )
         else:
             fitted, mark = _finished(weights, params, data, config)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from dav2.models.depth_anything import DepthAnything
     from dav2.training.fit import FitConfig, Fitted
-    from dav2.training.recording import Listener
     from dav2.training.samples import Samples
+    from stages.tracking import Run
 
 _NO_NOISE: Mapping[str, float] = MappingProxyType({})
 
@@ -110,11 +110,16 @@ def pseudo_labels(
         seed: Of the draw.
 
     Raises:
+        FileNotFoundError: If a shard, the index or the checksums are missing.
         ValueError: If there are fewer labels than that.
     """
     from dav2.training.samples import ChosenSamples, PseudoLabels, hold_out, subset
 
     samples = PseudoLabels(folder)
+    if not (folder / "shards.json").is_file():
+        raise FileNotFoundError(
+            f"{folder / 'shards.json'}: expected the checksums of the shards, got no file"
+        )
     train, held_out = hold_out(len(samples.sample_ids), num_held_out=num_held_out)
     if num_samples is not None:
         chosen = subset(len(train), num_chosen=num_samples, seed=seed)
@@ -194,7 +199,7 @@ def train(
     *,
     config: "FitConfig",
     given: Mapping[str, Any],
-    listener: "Listener",
+    record: "Run",
     frozen_encoder: "nn.Module | None" = None,
 ) -> "tuple[Fitted, str]":
     """Trains a model in the work folder of everything that decides its weights.
@@ -209,7 +214,7 @@ def train(
         data: Samples to train on, to validate on, and their fingerprint.
         config: From `fit_config`.
         given: Whatever else decides the weights, JSON-able.
-        listener: Told curves and measures.
+        record: Gets curves and measures, and a picture of every validation.
         frozen_encoder: For feature alignment.
 
     Returns:
@@ -233,7 +238,8 @@ def train(
         held_out,
         config=config,
         work=work,
-        listener=listener,
+        listener=lambda measures, step: record.log_metrics(measures, step=step),
+        viewer=lambda picture, step: record.log_picture(f"validation/{step:06d}.png", picture),
         frozen_encoder=frozen_encoder,
     )
     leave_to_first_rank()

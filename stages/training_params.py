@@ -82,7 +82,7 @@ class ParallelParams(Params):
     num_devices: PositiveInt
     """Of each machine: GPUs, or processes where `device` is `cpu`."""
     strategy: Literal["ddp", "fsdp"]
-    """`ddp`: each device holds the whole model."""
+    """`ddp`: each device holds the whole model; `fsdp`: a share of its weights."""
 
 
 class RunningParams(Params):

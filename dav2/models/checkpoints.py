@@ -38,6 +38,7 @@ def save(model: DepthAnything, path: Path, metadata: Mapping[str, Any]) -> None:
 
     Raises:
         ValueError: `metadata` is not JSON-able, or holds NaN.
+        OSError: If it cannot be written, as on a full disk; what was there stays.
     """
     head = "relative" if model.config.max_depth_m is None else "metric"
     described = {
@@ -78,7 +79,12 @@ def _write(weights: Mapping[str, Tensor], path: Path, described: Mapping[str, An
         for name, tensor in weights.items()
     }
     with written_whole(path) as written:
-        save_file(kept, written, metadata={_KEY: text})
+        try:
+            save_file(kept, written, metadata={_KEY: text})
+        except SafetensorError as error:
+            raise OSError(
+                f"{path}: expected to write weights, got {error} (is the disk full?)"
+            ) from None
 
 
 def load(

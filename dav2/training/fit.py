@@ -17,7 +17,8 @@ from dav2.training.pictures import draw_validation
 from dav2.training.recording import Listener
 from dav2.training.run import RunConfig, prepare_process, run
 from dav2.training.samples import Samples
-from dav2.training.validation import ValidationConfig, Validator, freeze
+from dav2.training.validation import ValidationConfig, freeze
+from dav2.training.validator import Validator, Viewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ def fit(
     config: FitConfig,
     work: Path,
     listener: Listener | None = None,
+    viewer: Viewer | None = None,
     frozen_encoder: nn.Module | None = None,
 ) -> Fitted:
     """Trains `model` and returns its averaged (or best) weights.
@@ -69,6 +71,7 @@ def fit(
         work: Folder of this training alone, for its progress, on a disk that all machines share.
             A finished training found there is returned without training.
         listener: Told curves and measures as they come.
+        viewer: Shown some validation samples at every validation, drawn as `Fitted.picture`.
         frozen_encoder: For feature alignment.
 
     Raises:
@@ -90,7 +93,8 @@ def fit(
         frozen_encoder=frozen_encoder,
     )
     frozen = freeze(held_out, config.validation)
-    validator = Validator(frozen, config.validation, listener=listener)
+    viewer = viewer if process.is_first else None
+    validator = Validator(frozen, config.validation, listener=listener, viewer=viewer)
     curves = run(
         module,
         samples,

@@ -161,7 +161,7 @@ def warm_up(
     listener = listener if process.is_first else None
     module = MaskedImageTraining(model, config, mask_ratio=config.mask_ratio)
     curves = run(module, samples, config=config, process=process, work=work, listener=listener)
-    kept = module.averaged.cpu().eval()
+    kept = module.whole_average().cpu().eval()
     measures, picture = _painted(kept, held_out, config)
     if listener is not None:
         named = {f"held_out/{name}": value for name, value in measures.items()}

@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 
 Launcher = Literal["local", "torchrun", "slurm"]
@@ -112,13 +112,8 @@ def strategy_of(config: ParallelConfig, accelerator: str, *, where: str) -> Stra
     """Returns how Lightning is to run the ranks.
 
     Raises:
-        ValueError: If this machine has too few devices, or weights are to be sharded.
+        ValueError: If this machine has too few devices.
     """
-    if config.strategy == "fsdp":
-        raise ValueError(
-            f"{where}: parallel.strategy: expected ddp, got fsdp: sharded weights are not "
-            "supported; checkpoint_activations saves memory too (docs/training.md)"
-        )
     if accelerator == "cuda" and torch.cuda.device_count() < config.num_devices:
         raise ValueError(
             f"{where}: parallel.num_devices: expected {config.num_devices} CUDA devices, "
@@ -127,7 +122,17 @@ def strategy_of(config: ParallelConfig, accelerator: str, *, where: str) -> Stra
     if config.num_ranks == 1:
         return "auto"
     backend = "nccl" if accelerator == "cuda" else "gloo"
-    return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+    match config.strategy:
+        case "ddp":
+            return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
+        case "fsdp":  # `Training.configure_model` says what is shared
+            return ModelParallelStrategy(
+                data_parallel_size=config.num_ranks,
+                tensor_parallel_size=1,
+                process_group_backend=backend,
+            )
+        case _:
+            assert_never(config.strategy)
 
 
 def sum_over_ranks(values: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

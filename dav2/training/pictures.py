@@ -34,8 +34,28 @@ def draw_validation(
         num_rows: Most samples to draw.
     """
     chosen = [samples[index] for index in spread(len(samples), num_chosen=num_rows)]
+    predictions = predict_frozen(model, chosen, config)
+    return draw_predictions(predictions, chosen, config, num_rows=num_rows)
+
+
+def draw_predictions(
+    predictions: Sequence[Float[np.ndarray, "..."]],
+    samples: list[FrozenSample],
+    config: ValidationConfig,
+    *,
+    num_rows: int = 6,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Returns what `draw_validation` does of a model that has predicted already.
+
+    Args:
+        predictions: From `dav2.training.validation.predict_frozen`.
+        samples: What was predicted of; some, spread evenly, are drawn.
+        config: As given to `freeze`.
+        num_rows: Most samples to draw.
+    """
     rows = []
-    for sample, pred in zip(chosen, predict_frozen(model, chosen, config), strict=True):
+    for index in spread(len(samples), num_chosen=num_rows):
+        sample, pred = samples[index], predictions[index]
         aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=config.protocol())
         rows.append([sample.image, _target(sample), _prediction(sample, aligned)])
     return sheet(rows)

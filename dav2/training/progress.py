@@ -9,7 +9,7 @@ from tqdm import tqdm
 from dav2.training.data import Batch
 from dav2.training.recording import Recorder
 from dav2.training.steps import Training
-from dav2.training.validation import Validator
+from dav2.training.validator import Validator
 
 
 class ProgressLine(Callback):

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dav2.data.files import written_whole
 from dav2.training.data import Batch
 from dav2.training.parallel import of_all_ranks
 from dav2.training.recording import Recorder
+from dav2.training.sharding import share_of_state, whole_state
 from dav2.training.steps import Training
 
 PROGRESS = "progress.pt"
@@ -91,7 +93,7 @@ class Checkpointer(Callback):
         if self._found:
             (optimiser,) = trainer.optimizers
             fresh = [dict(group) for group in optimiser.param_groups]
-            optimiser.load_state_dict(self._found["optimiser"])
+            optimiser.load_state_dict(share_of_state(self._found["optimiser"], optimiser))
             for group, own in zip(optimiser.param_groups, fresh, strict=True):
                 group.update({name: own[name] for name in ("lr", "initial_lr")})
 
@@ -115,13 +117,14 @@ class Checkpointer(Callback):
         for callback in self._others.values():
             if isinstance(callback, Recorder):
                 callback.check()
+        is_kept = trainer.is_global_zero
         state = {
             "step": pl_module.num_steps_done,
-            "module": pl_module.state_dict(),
-            "optimiser": trainer.optimizers[0].state_dict(),
+            "module": whole_state(pl_module.state_dict(), is_kept=is_kept),
+            "optimiser": whole_state(trainer.optimizers[0].state_dict(), is_kept=is_kept),
             "callbacks": {name: other.state_dict() for name, other in self._others.items()},
         }
-        if trainer.is_global_zero:
+        if is_kept:
             self._write(state)
 
     def _write(self, state: Mapping[str, Any]) -> None:
@@ -129,7 +132,7 @@ class Checkpointer(Callback):
             with written_whole(self._path) as written:
                 torch.save(state, written)
         except (RuntimeError, OSError) as error:  # PyTorch's writer knows no OSError
-            reason = str(error).partition("\n")[0].partition(". ")[0]
+            reason = str(error).partition("\n")[0].rpartition("] . ")[2]
             raise OSError(
                 f"{self._path}: expected to write the state of a training, got {reason} (is the "
                 "disk full?); the state before it is kept"
@@ -144,11 +147,14 @@ def load_progress(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
+    if not zipfile.is_zipfile(path):  # PyTorch would take it for a pickle, and advise to trust it
+        raise ValueError(
+            f"{path}: expected the state of a training, got another kind of file, or half of one"
+        )
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: expected the state of a training, got {reason}") from None
+        raise ValueError(f"{path}: expected the state of a training, got a damaged one") from error
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise ValueError(f"{path}: expected the state of a training, got another kind of file")
     return state

@@ -32,7 +32,7 @@ from dav2.training.recording import Listener, Recorder
 from dav2.training.resume import Checkpointer
 from dav2.training.samples import Samples
 from dav2.training.steps import StepConfig, Training
-from dav2.training.validation import Validator
+from dav2.training.validator import Validator
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -84,8 +84,15 @@ def prepare_process(config: RunConfig) -> Process:
     """Sets this process up, before anything of the training is made.
 
     Raises:
-        ValueError: If this machine has no such device, or ranks were not started as configured.
+        ValueError: If this machine has no such device, ranks were not started as configured, or
+            sharded weights are to be compiled.
     """
+    parallel = config.parallel
+    if config.compile_blocks and parallel.strategy == "fsdp" and parallel.num_ranks > 1:
+        raise ValueError(
+            f"{config.name}: compile: expected false where parallel.strategy is fsdp, got true: "
+            "compiled blocks of sharded weights are not supported"
+        )
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
     environment = environment_of(config.parallel, where=config.name)

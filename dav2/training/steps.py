@@ -20,6 +20,7 @@ from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.groups import parameter_groups
 from dav2.training.order import mixed
 from dav2.training.schedule import ScheduleName, rate_factor
+from dav2.training.sharding import shard, whole_model
 
 _FEW_PIXELS = 256 * PATCH_PX**2
 
@@ -77,6 +78,7 @@ class Training(LightningModule, Generic[ModelT]):
         """
         super().__init__()
         self.model: ModelT = model
+        self._shell: list[ModelT] = []  # in a list, so that it is no part of the state
         self.averaged: ModelT = copy.deepcopy(model).requires_grad_(False).eval()
         self.num_steps_done = 0
         self.has_stopped = False
@@ -89,6 +91,20 @@ class Training(LightningModule, Generic[ModelT]):
             # In place and block by block: names of weights stay, and equal blocks share one graph.
             for block in (*self.model.encoder.blocks, self.model.head):
                 block.compile(dynamic=False)
+
+    def configure_model(self) -> None:
+        """Shares the weights and their average out over the ranks, if each is to hold a share."""
+        if self.device_mesh is not None:
+            self._shell = [copy.deepcopy(self.averaged).to("meta")]
+            for model in (self.model, self.averaged):
+                shard(model, self.device_mesh["data_parallel"])
+
+    def whole_average(self) -> ModelT:
+        """Returns `averaged`, or where ranks hold a share of it, a whole copy.
+
+        All ranks call this together.
+        """
+        return whole_model(self.averaged, self._shell[0]) if self._shell else self.averaged
 
     def start_step(self) -> None:
         """Lets what is random in this step follow from seed and step alone."""

@@ -1,25 +1,21 @@
-"""Measures a model on frozen samples while it trains, and keeps the best weights.
+"""Measures a model on frozen samples.
 
 Axes: B batch, H height, W width (pixels).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from dav2.data.transforms import normalise, prepare_size, resize_image, resize_map
 from dav2.metrics.depth import Alignment, Protocol, align, depth_errors
 from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs
 from dav2.models.depth_anything import DepthAnything
-from dav2.training.data import Batch
-from dav2.training.module import DepthTraining
-from dav2.training.parallel import of_first_rank
-from dav2.training.recording import Listener
 from dav2.training.samples import Samples, TrainingSample
 
 _NUM_PAIRS = 100
@@ -99,10 +95,25 @@ def measure(
     Returns:
         `delta1`, `abs_rel` (in depth), `abs_rel_inverse` (in inverse depth), `pair_accuracy`.
     """
+    return measure_predictions(predict_frozen(model, samples, config), samples, config)
+
+
+def measure_predictions(
+    predictions: Sequence[Float[np.ndarray, "..."]],
+    samples: list[FrozenSample],
+    config: ValidationConfig,
+) -> dict[str, float]:
+    """Returns what `measure` does of a model that has predicted already.
+
+    Args:
+        predictions: From `predict_frozen`.
+        samples: From `freeze`.
+        config: As given to `freeze`.
+    """
     metric = config.max_depth_m is not None
     sums = dict.fromkeys(_MEASURES, 0.0)
     num_right = 0
-    for sample, pred in zip(samples, predict_frozen(model, samples, config), strict=True):
+    for sample, pred in zip(samples, predictions, strict=True):
         aligned = align(pred, sample.depth, pixels=sample.pixels, protocol=config.protocol())
         errors = depth_errors(aligned.depth, sample.depth, pixels=sample.pixels)
         for name in _MEASURES:
@@ -111,90 +122,6 @@ def measure(
     num_pairs = sum(len(sample.pairs.closer) for sample in samples)
     means = {name: value / len(samples) for name, value in sums.items()}
     return {**means, "pair_accuracy": num_right / num_pairs}
-
-
-class Validator(Callback):
-    """Validates the averaged weights every so many steps and after the last."""
-
-    def __init__(
-        self,
-        samples: list[FrozenSample],
-        config: ValidationConfig,
-        *,
-        listener: Listener | None = None,
-    ) -> None:
-        """Has nothing measured yet.
-
-        Args:
-            samples: From `freeze`.
-            config: When and how.
-            listener: Told the measures of each validation.
-        """
-        self.history: list[dict[str, float]] = []
-        """The measures of each validation, and the step it followed."""
-        self._samples = samples
-        self._config = config
-        self._listener = listener
-        self._best: dict[str, Any] = {}
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        """Validates where it is due."""
-        assert isinstance(pl_module, DepthTraining)
-        if pl_module.is_due(self._config.every_steps, batch_idx):
-            self._validate(pl_module, measuring=trainer.is_global_zero)
-            if self.has_lost_patience():
-                pl_module.has_stopped = trainer.should_stop = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns history and best weights."""
-        return {"history": self.history, "best": self._best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what `state_dict` returned."""
-        self.history = list(state_dict["history"])
-        self._best = dict(state_dict["best"])
-
-    def has_lost_patience(self) -> bool:
-        """Returns whether too many validations in a row found no smaller AbsRel."""
-        best, waited = float("inf"), 0
-        for entry in self.history:
-            better = self._badness(entry) < best
-            best = self._badness(entry) if better else best
-            waited = 0 if better else waited + 1
-        return self._config.patience is not None and waited >= self._config.patience
-
-    def final(self, module: DepthTraining) -> tuple[DepthAnything, dict[str, float]]:
-        """Returns the model to keep, and its measures with their step."""
-        if self._config.keep_best:
-            module.averaged.load_state_dict(self._best)
-            return module.averaged, min(self.history, key=self._badness)
-        return module.averaged, self.history[-1]
-
-    def _validate(self, module: DepthTraining, *, measuring: bool = True) -> None:
-        """Measures on the first rank, for which the others wait: they must stop and keep alike."""
-        own = measure(module.averaged, self._samples, self._config) if measuring else {}
-        measures: dict[str, float] = of_first_rank(own)
-        step = module.num_steps_done
-        self.history.append({"step": float(step), **measures})
-        if self._config.keep_best and self._is_best():
-            weights = module.averaged.state_dict()
-            self._best = {name: tensor.detach().clone() for name, tensor in weights.items()}
-        if self._listener is not None:
-            self._listener({f"val/{name}": value for name, value in measures.items()}, step)
-
-    def _is_best(self) -> bool:
-        *before, last = (self._badness(entry) for entry in self.history)
-        return all(last < earlier for earlier in before)
-
-    def _badness(self, entry: dict[str, float]) -> float:
-        return entry["abs_rel_inverse" if self._config.max_depth_m is None else "abs_rel"]
 
 
 def predict_frozen(

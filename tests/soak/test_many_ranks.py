@@ -23,9 +23,9 @@ LONG = {"batch_size": 4, "log_every_steps": 1, "memory_limit_bytes": 1, "checkpo
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
 
 
-def start(folder, changes, *, num_devices=2, launcher="local"):
+def start(folder, changes, *, num_devices=2, launcher="local", strategy="ddp"):
     folder.mkdir(exist_ok=True)
-    parallel = {"num_devices": num_devices, "launcher": launcher}
+    parallel = {"num_devices": num_devices, "launcher": launcher, "strategy": strategy}
     program = TORCHRUN if launcher == "torchrun" else [sys.executable, "-m"]
     return subprocess.Popen(
         [*program, RANKS, str(folder), json.dumps({**LONG, **changes, "parallel": parallel})],

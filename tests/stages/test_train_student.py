@@ -172,6 +172,15 @@ def test_features_are_not_aligned_where_no_sample_is_of_the_kind(project, calls)
     assert calls[0]["frozen_encoder"] is None
 
 
+@pytest.mark.parametrize("missing", ["shards/a.tar", "shards.json", "manifest.parquet"])
+def test_a_missing_part_of_the_labels_is_named_before_anything_is_trained(project, missing):
+    (Path("pseudo") / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=r"^pseudo/[a-z./]*: expected .*, got no"):
+        main("pseudo", "pseudo")
+    assert not Path(".work").exists()
+    assert not MODEL.exists()
+
+
 def test_too_few_labels_to_hold_some_out_are_refused(project):
     section = project.params["train_student"]
     section["validation"] = {**section["validation"], "num_samples": 5}

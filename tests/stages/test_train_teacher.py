@@ -16,6 +16,7 @@ from dav2.models.interchange import write_transformers, write_upstream
 from stages import train_teacher
 from stages.params import load as load_params
 from stages.training import labelled_samples
+from tests.fixtures.full_disk import disk_for
 from tests.fixtures.training import TrainingProject
 
 MANIFEST = Path("manifest.parquet")
@@ -25,13 +26,13 @@ MODEL, REPORTS = Path("models/teacher.safetensors"), Path("reports/teacher")
 
 class RecordedRun:
     def __init__(self):
-        self.metrics = {}
+        self.metrics, self.pictures = {}, {}
 
     def log_metrics(self, metrics, *, step=0):
         self.metrics |= {(name, step): value for name, value in metrics.items()}
 
     def log_picture(self, name, picture):
-        self.picture = (name, picture.shape)
+        self.pictures[name] = picture
 
 
 @pytest.fixture
@@ -76,7 +77,10 @@ def test_leaves_a_relative_model_curves_and_measures(project, run):
     assert found["final"] == found["history"][-1] == metadata["validation"]
     assert set(found["final"]) == {"step", "delta1", "abs_rel", "abs_rel_inverse", "pair_accuracy"}
     assert found["num_samples"] == 2
-    assert run.picture == ("validation.png", (2 * 28 + 2, 3 * 42 + 4, 3))
+    assert list(run.pictures) == [f"validation/00000{step}.png" for step in (3, 6)] + [
+        "validation.png"
+    ]
+    assert {picture.shape for picture in run.pictures.values()} == {(2 * 28 + 2, 3 * 42 + 4, 3)}
     assert run.metrics[("loss", 6)] == pytest.approx(curves["loss"].iloc[-1], rel=1e-4)
     assert run.metrics[("val/delta1", 6)] == pytest.approx(found["final"]["delta1"], rel=1e-4)
 
@@ -239,6 +243,25 @@ def test_a_lower_floor_takes_the_training_that_a_higher_one_refused(project, mon
     monkeypatch.setattr("dav2.training.run._train", lambda *_: pytest.fail("trained again"))
     main()
     assert MODEL.exists()
+
+
+def test_a_disk_too_full_for_the_model_costs_no_step(project, monkeypatch):
+    main()
+    outputs = (MODEL, *sorted(REPORTS.iterdir()))
+    expected = [sha256_of(path) for path in outputs]
+    for path in outputs:
+        path.unlink()
+    with (
+        disk_for(100_000),
+        pytest.raises(
+            OSError, match=r"teacher\.safetensors: expected to write weights, got .*full"
+        ),
+    ):
+        main()
+    assert list(MODEL.parent.iterdir()) == []
+    monkeypatch.setattr("dav2.training.run._train", lambda *_: pytest.fail("trained again"))
+    main()
+    assert [sha256_of(path) for path in outputs] == expected
 
 
 def test_work_of_another_library_version_is_not_taken(project, monkeypatch):

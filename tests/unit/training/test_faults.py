@@ -1,7 +1,6 @@
 """Errors from outside in one line, and what they leave."""
 
-import resource
-from contextlib import contextmanager
+import zipfile
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from dav2.training.faults import told_in_one_line
 from dav2.training.fit import fit
 from dav2.training.recording import Recorder
 from dav2.training.resume import PROGRESS, load_progress
+from tests.fixtures.full_disk import disk_for
 
 
 @pytest.fixture
@@ -85,24 +85,15 @@ def test_a_nan_on_another_rank_names_the_sample_here_too(monkeypatch):
         recorder.check()
 
 
-@contextmanager
-def disk_for(num_bytes):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_leaves_the_state_before_it(train, tmp_path):
     train(num_steps=2)
     before = (tmp_path / PROGRESS).read_bytes()
     with (
         disk_for(1_000_000),
-        pytest.raises(OSError, match=r"pt: expected to write .* before it is"),
+        pytest.raises(OSError, match=r"pt: expected to write .* before it is") as raised,
     ):
         train(num_steps=4)
+    assert "inline_container" not in str(raised.value)  # where in PyTorch's sources
     assert (tmp_path / PROGRESS).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [PROGRESS]
     assert [row["step"] for row in train(num_steps=4).curves] == [1, 2, 3, 4]
@@ -120,6 +111,25 @@ def test_the_state_of_another_model_is_refused_and_kept(train, tmp_path):
 def test_a_foreign_checkpoint_is_refused(train, tmp_path, content):
     torch.save(content, tmp_path / PROGRESS)
     with pytest.raises(ValueError, match=r"expected the state of a training, got another kind"):
+        train()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\3\4", b"\x80\2cos\nsystem\n."])
+def test_what_pytorch_did_not_write_is_refused_without_advice_to_trust_it(train, tmp_path, content):
+    (tmp_path / PROGRESS).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"pt: expected the state of a training, got another kind of file, or half"
+    ):
+        train()
+    assert (tmp_path / PROGRESS).read_bytes() == content
+
+
+def test_a_zip_file_of_something_else_is_refused(train, tmp_path):
+    with zipfile.ZipFile(tmp_path / PROGRESS, "w") as file:
+        file.writestr("step", "3")
+    with pytest.raises(
+        ValueError, match=r"pt: expected the state of a training, got a damaged one$"
+    ):
         train()
 
 

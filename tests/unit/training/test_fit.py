@@ -147,10 +147,10 @@ def test_a_training_that_gets_no_better_ends_early_and_resumed_at_the_same_step(
     train, fit_config, monkeypatch
 ):
     errors = {1: 0.9, 2: 0.5, 3: 0.6, 4: 0.5, 5: 0.4, 6: 0.7, 7: 0.4, 8: 0.4}
-    module = "dav2.training.validation.measure"
+    module = "dav2.training.validator.measure_predictions"
     calls = []
 
-    def measure(model, samples, config):
+    def measure(predictions, samples, config):
         calls.append(1)
         return {"abs_rel": 1.0, "abs_rel_inverse": errors[len(calls)], "delta1": 0.5}
 
@@ -212,7 +212,9 @@ def test_a_damaged_state_is_refused(train, tmp_path):
     train()
     path = tmp_path / "work" / PROGRESS
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"progress\.pt: expected the state of a training, got"):
+    with pytest.raises(
+        ValueError, match=r"progress\.pt: expected the state of a training, got another"
+    ):
         train()
 
 

@@ -1,7 +1,11 @@
 """A training on a GPU: finite, resumed, without waiting, its weights back on the CPU."""
 
 import copy
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +47,29 @@ def test_a_training_on_a_gpu_is_resumed_and_ends_on_the_cpu(discs, fit_config, t
     for tensor in fitted.model.state_dict().values():
         assert tensor.device.type == "cpu"
         assert tensor.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_gpus_with_a_share_of_the_weights_each_train_as_with_whole_copies(tmp_path, precision):
+    changes = {"device": "cuda", "precision": precision, "batch_size": 4, "log_every_steps": 1}
+    changes["optimiser"] = {"num_steps": 8, "encoder_lr": 1e-5, "decoder_lr": 2e-5}
+    curves = {}
+    for strategy in ("ddp", "fsdp"):
+        folder = tmp_path / strategy
+        folder.mkdir()
+        asked = {**changes, "parallel": {"num_devices": 2, "strategy": strategy}}
+        subprocess.run(
+            [sys.executable, "-m", "tests.fixtures.ranks", str(folder), json.dumps(asked)],
+            cwd=Path(__file__).parents[3],
+            check=True,
+            timeout=300,
+        )
+        curves[strategy] = json.loads((folder / "rank0.json").read_text())["curves"]
+    within = 1e-3 if precision == "float32" else 2e-2
+    for row, expected in zip(curves["fsdp"], curves["ddp"], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=within)
 
 
 @pytest.mark.gpu

@@ -19,6 +19,7 @@ from dav2.training.parallel import (
     share_of_batch,
     strategy_of,
 )
+from dav2.training.run import prepare_process
 
 PROJECT = Path(__file__).parents[3]
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "none"}
@@ -98,9 +99,16 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch):
         strategy_of(ParallelConfig(num_devices=8), "cuda", where="teacher")
 
 
-def test_sharded_weights_are_refused():
-    with pytest.raises(ValueError, match=r"teacher: parallel\.strategy: expected ddp, got fsdp:"):
-        strategy_of(ParallelConfig(strategy="fsdp"), "cpu", where="teacher")
+def test_a_lone_device_has_nothing_to_share():
+    for strategy in ("ddp", "fsdp"):
+        assert strategy_of(ParallelConfig(strategy=strategy), "cpu", where="teacher") == "auto"
+
+
+def test_sharded_weights_are_not_compiled(fit_config):
+    parallel = ParallelConfig(num_devices=2, strategy="fsdp")
+    config = fit_config(compile_blocks=True, parallel=parallel)
+    with pytest.raises(ValueError, match=r"test: compile: expected false where .* fsdp, got true"):
+        prepare_process(config)
 
 
 def test_two_processes_train_as_one(discs, fit_config, tmp_path):

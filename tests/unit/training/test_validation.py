@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
 from torch import nn
 
 from dav2.models.depth_anything import DepthAnything
-from dav2.training.module import DepthTraining
 from dav2.training.samples import TrainingSample
-from dav2.training.validation import ValidationConfig, Validator, freeze, measure
+from dav2.training.validation import ValidationConfig, freeze, measure
 
 CONFIG = ValidationConfig(
     every_steps=1,
@@ -120,43 +118,3 @@ def test_samples_without_two_depths_are_refused():
 
     with pytest.raises(ValueError, match="expected images with different depths, got none among 1"):
         freeze(Wall(), CONFIG)
-
-
-class Training(DepthTraining):
-    """Stands for a training whose averaged weights are one number."""
-
-    def __init__(self):
-        LightningModule.__init__(self)
-        self.averaged = Answers(lambda red: red + self.noise * torch.rand(red.shape))
-        self.noise, self.num_steps_done = 0.0, 0
-
-
-def test_the_weights_of_the_best_validation_are_kept_and_survive_a_restart(discs):
-    validator = Validator(freeze(discs(3), CONFIG), CONFIG)
-    training = Training()
-    for step, noise in enumerate((0.5, 0.1, 0.9), start=1):
-        training.noise, training.num_steps_done = noise, step
-        with torch.no_grad():
-            training.averaged.weight.fill_(float(step))
-        validator._validate(training)
-    restarted = Validator(freeze(discs(3), CONFIG), CONFIG)
-    restarted.load_state_dict(validator.state_dict())
-    model, measures = restarted.final(training)
-    assert measures["step"] == 2
-    assert model.weight.item() == 2.0
-    assert [entry["step"] for entry in restarted.history] == [1, 2, 3]
-
-
-def test_the_last_weights_are_kept_where_the_best_are_not_wanted(discs):
-    config = replace(CONFIG, keep_best=False)
-    told = []
-    validator = Validator(
-        freeze(discs(3), config), config, listener=lambda measures, step: told.append(step)
-    )
-    training = Training()
-    for step, noise in ((1, 0.1), (2, 0.9)):
-        training.noise, training.num_steps_done = noise, step
-        validator._validate(training)
-    assert validator.final(training)[1]["step"] == 2
-    assert told == [1, 2]
-    assert validator.state_dict()["best"] == {}
