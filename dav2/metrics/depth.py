@@ -23,6 +23,8 @@ Crop = Literal["none", "garg", "eigen_kitti", "eigen_nyu"]
 ImageCrop = Literal["none", "kitti_benchmark"]
 SkyRule = Literal["exclude", "farthest"]
 
+_SMALLEST_DEPTH = 1e-6
+"""What a depth below 0 becomes, which an affine fit of depth gives; as in Marigold's code."""
 _CHUNK = 1 << 20
 """Pixels measured at once: the memory of one image does not grow with the number of measures."""
 
@@ -134,7 +136,7 @@ def align(
         np.clip(pred, lowest, ceiling, out=pred)
         np.divide(1.0, pred, out=pred)
     else:
-        smallest = max(nearest, np.finfo(np.float64).tiny)
+        smallest = max(nearest, _SMALLEST_DEPTH)
         np.clip(pred, smallest, farthest if protocol.is_clipped else np.inf, out=pred)
     return AlignedDepth(depth=pred, scale=scale, shift=shift)
 

@@ -94,6 +94,7 @@ def test_the_least_absolute_line_ignores_an_outlier():
     assert align_least_absolute(pred, target, valid=everywhere) == pytest.approx((2.0, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_least_absolute_errors_agree_with_linear_programming(seed):
     from scipy.optimize import linprog

@@ -196,6 +196,17 @@ def test_an_affine_alignment_of_depth_undoes_scale_and_shift(alignment):
     assert (aligned.scale, aligned.shift) == pytest.approx((1 / 3, 2 / 3))
 
 
+def test_a_fit_of_depth_may_fall_below_zero_and_is_raised_above_it():
+    depth = np.array([[1.0, 2.0, 3.0, 1.0]])
+    pred = np.array([[2.0, 3.0, 4.0, -9.0]])
+    pixels = np.array([[True, True, True, False]])
+    protocol = dataclasses.replace(METRIC, alignment="depth", is_clipped=False)
+    aligned = align(pred, depth, pixels=pixels, protocol=protocol)
+    assert aligned.depth[0] == pytest.approx([1.0, 2.0, 3.0, 1e-6])
+    errors = depth_errors(aligned.depth, depth, pixels=all_of(depth))
+    assert all(np.isfinite(value) for value in errors.values())
+
+
 def test_the_scale_in_logarithms_is_removed():
     depth = np.array([[1.0, 2.0, 4.0]])
     protocol = dataclasses.replace(METRIC, alignment="log_depth")
@@ -261,6 +272,7 @@ def test_errors_of_many_pixels_are_those_of_a_plain_oracle(monkeypatch):
     assert found == {name: pytest.approx(value, rel=1e-12) for name, value in expected.items()}
 
 
+@pytest.mark.slow
 def test_errors_agree_with_torchmetrics_where_it_offers_them():
     metrics = pytest.importorskip("torchmetrics.functional")
     rng = np.random.default_rng(4)
