@@ -13,6 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
+	bench-plan \
 	soak clean lock
 
 help:  ## Show this list
@@ -76,6 +77,9 @@ bench-ingest: install  ## Rate and memory of ingest, against Pillow alone; BENCH
 
 bench-train: install  ## Rate of a training and how long it waits for data, against a plain loop; BENCH="--help"
 	$(RUN) -m benchmarks.training $(BENCH)
+
+bench-plan: install  ## Time to plan, find, describe and publish thousands of shards; BENCH="--help"
+	$(RUN) -m benchmarks.labelling_plan $(BENCH)
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)
