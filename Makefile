@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
-	bench-codecs bench-serve soak clean lock
+	bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-codecs: install  ## Size, speed and error of the codecs of labels, against
 
 bench-serve: install  ## Rate, latency and memory of a served model, and hostile requests; BENCH="<model>@champion"
 	$(RUN) -m benchmarks.serving $(BENCH)
+
+bench-plan: install  ## Time to plan, find, describe and publish thousands of shards; BENCH="--help"
+	$(RUN) -m benchmarks.labelling_plan $(BENCH)
 
 soak: install  ## Long fault campaigns; SOAK="--seeds 100" sets their size
 	pytest -m soak tests/soak -q $(SOAK)

@@ -6,7 +6,7 @@ Nothing here decides a byte of a label; `labeler.py` does.
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -34,6 +34,7 @@ from dav2.labeling.store import RefusedSample, commit_shard
 EngineName = Literal["inline", "ray"]
 
 _BATCHES_AHEAD = 3
+_SHARDS_AT_ONCE = 64
 # Of PyTorch and of the decoders' libraries; a fault of a photograph itself is another kind.
 _FAILURES = (RuntimeError, MemoryError)
 
@@ -135,9 +136,12 @@ def label_shards(
     match engine:
         case "inline":
             labeler = make_labeler(job)
-            while chosen := waiting.take(len(waiting)):
-                for attempt in label_inline(chosen, job, labeler, on_samples=on_samples):
-                    yield from waiting.settle(attempt)
+            while chosen := waiting.take(_SHARDS_AT_ONCE):
+                shards_of = {shard.name: shard for shard in chosen}
+                part = label_inline(*excerpt(chosen, job), labeler, on_samples=on_samples)
+                for attempt in part:
+                    whole = replace(attempt, shard=shards_of[attempt.shard.name])
+                    yield from waiting.settle(whole)
         case "ray":
             from dav2.labeling.ray_engine import label_with_ray
 
@@ -149,6 +153,21 @@ def label_shards(
 def make_labeler(job: LabelingJob) -> Labeler:
     """Returns the job's teacher on the job's device."""
     return Labeler(job.load_teacher(), job.options, device=job.device, teacher=job.teacher)
+
+
+def excerpt(
+    shards: Sequence[PlannedShard], job: LabelingJob
+) -> tuple[list[PlannedShard], LabelingJob]:
+    """Returns shards and job with the rows of the manifest that the shards have, and no others.
+
+    Readers keep a record of each row, which for a manifest of millions would fill the memory.
+    """
+    places = [row for shard in shards for row in shard.rows]
+    moved, first = [], 0
+    for shard in shards:
+        moved.append(replace(shard, rows=tuple(range(first, first + len(shard.rows)))))
+        first += len(shard.rows)
+    return moved, replace(job, manifest=job.manifest.iloc[places].reset_index(drop=True))
 
 
 def label_inline(

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from dav2.labeling.attempts import Attempt, WaitingShards
-from dav2.labeling.engine import LabelingJob, label_inline, make_labeler
+from dav2.labeling.engine import LabelingJob, excerpt, label_inline, make_labeler
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.ray_session import ENVIRONMENT, local_ray
@@ -83,15 +83,9 @@ def _hand_out(slot: _Slot, waiting: WaitingShards, job: LabelingJob, *, num_slot
     shards = waiting.take(max(1, min(_MOST_AT_ONCE, len(waiting) // (2 * num_slots))))
     if not shards:
         return
-    # Only the rows concerned: a manifest of millions in every worker would fill its memory.
-    places = [row for shard in shards for row in shard.rows]
-    part, first = [], 0
-    for shard in shards:
-        part.append(replace(shard, rows=tuple(range(first, first + len(shard.rows)))))
-        first += len(shard.rows)
+    moved, part = excerpt(shards, job)
     slot.shards = deque(shards)
-    rows = job.manifest.iloc[places].reset_index(drop=True)
-    slot.stream = slot.actor.label.options(num_returns="streaming").remote(part, rows)
+    slot.stream = slot.actor.label.options(num_returns="streaming").remote(moved, part.manifest)
 
 
 def _receive(ray: Any, slot: _Slot, waiting: WaitingShards, job: LabelingJob) -> Iterator[Attempt]:

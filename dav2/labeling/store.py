@@ -64,6 +64,8 @@ class ShardRecord:
     sha256: str
     set_aside: str = ""
     """Why the shard was given up, with all its samples refused; records of before lack it."""
+    written_ns: int = 0
+    """When its file was last written, as the file system says; records of before lack it."""
 
 
 def commit_shard(
@@ -108,6 +110,7 @@ def commit_shard(
             num_unread=sum(not sample.is_lasting for sample in refused),
             sha256=sha256_of(tar),
             set_aside=set_aside,
+            written_ns=tar.stat().st_mtime_ns,
         )
         write_json(asdict(record), folder / _RECORD)
     return record
@@ -117,7 +120,8 @@ def find_shard(store: Path, shard: PlannedShard) -> ShardRecord | None:
     """Returns the record of a committed shard that need not be computed again, if there is one.
 
     None too where its bytes have changed since, or where a sample could not be read for a cause
-    that may have passed.
+    that may have passed. As DVC does, a file of the same size and time counts as unchanged: to read
+    terabytes at every start would take hours.
     """
     folder = _folder(store, shard)
     if not folder.is_dir():
@@ -128,6 +132,9 @@ def find_shard(store: Path, shard: PlannedShard) -> ShardRecord | None:
         return None
     if record.num_unread:
         return None
+    found = (folder / _TAR).stat()
+    if (found.st_size, found.st_mtime_ns) == (record.num_bytes, record.written_ns):
+        return record
     if sha256_of(folder / _TAR) != record.sha256:
         logger.warning("%s: expected the checksum of its record, got another: made again", folder)
         return None
@@ -214,7 +221,9 @@ def _read_record(folder: Path) -> ShardRecord | None:
 
 
 def _read(store: Path, shards: Sequence[PlannedShard], name: str) -> pa.Table:
-    return pa.concat_tables([pq.read_table(_folder(store, shard) / name) for shard in shards])
+    # Not `read_table`, which opens a data set for each file: five times as slow for small ones.
+    files = (pq.ParquetFile(_folder(store, shard) / name) for shard in shards)
+    return pa.concat_tables([file.read() for file in files])
 
 
 def _write_quarantine(refused: Sequence[RefusedSample], path: Path) -> None:

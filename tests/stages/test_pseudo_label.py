@@ -1,5 +1,6 @@
 import json
 import signal
+import tarfile
 import time
 from contextlib import contextmanager
 
@@ -8,8 +9,10 @@ import torch
 
 from dav2.data.files import sha256_of
 from dav2.data.shards import ShardReader, read_index
+from dav2.labeling.labeler import Labeler
 from stages import pseudo_label
 from stages.imports import closure
+from stages.pseudo_label import PseudoLabelParams
 from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
 
 
@@ -68,6 +71,9 @@ def test_labels_a_manifest_with_a_real_teacher(project, run):
     assert summary["sources"] == {"wild": {"num_labelled": 12, "num_samples": 12}}
     assert run.metrics["num_labelled"] == 12
     assert run.metrics["images_per_second"] > 0
+    assert run.metrics["worker_0/images_per_second"] > 0
+    assert run.facts["num_images"] == 12
+    assert "gpu_seconds" not in run.facts
     assert run.pictures["labels.png"].std() > 10
     assert run.pictures["worst-ramp_correlation.png"].std() > 10
 
@@ -143,6 +149,53 @@ def test_first_shards_with_bad_labels_stop_the_stage_before_the_others_are_made(
     project.write()
     pseudo_label.main(*ARGUMENTS)
     assert json.loads((ARGUMENTS[2] / "summary.json").read_bytes())["coverage"] == 1
+
+
+def test_photographs_of_a_shard_set_aside_do_not_stop_the_stage(project, monkeypatch):
+    answer, shards = Labeler.label, set()
+
+    def fail(labeler, images):
+        shards.add(images[0].sample_id)
+        if images[0].sample_id == min(shards):
+            raise RuntimeError("no answer")
+        return answer(labeler, images)
+
+    monkeypatch.setattr(Labeler, "label", fail)
+    project.params["samples_per_shard"] = 20
+    project.write()
+    pseudo_label.main(*ARGUMENTS)
+    summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
+    assert (summary["num_shards_set_aside"], summary["num_quarantined"]) == (1, 12)
+
+
+def test_the_address_of_a_cluster_is_the_parameters_or_the_environments(project, monkeypatch):
+    def address(params):
+        read = PseudoLabelParams.model_validate({**project.params, **params})
+        return pseudo_label._make_job(read, *ARGUMENTS[:2]).ray.address
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert address({}) is None
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert address({}) == "head:6379"
+    assert address({"ray_address": "other:6379"}) == "other:6379"
+
+
+def test_an_archive_that_was_cut_off_costs_its_own_photographs(project):
+    archive = project.folder / "packed" / "000.tar"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w") as stream:
+        for path in sorted((project.folder / "wild").iterdir()):
+            stream.add(path, arcname=path.name)
+    (project.folder / "wild").rename(project.folder / "unpacked")
+    project.sources = {"packed": project.sources["wild"] | {"reader": "webdataset"}}
+    project.sources["packed"] |= {"root": "packed", "watch": "packed"}
+    project.params["max_quarantined_fraction"] = 1.0
+    project.write(reader="webdataset")
+    archive.write_bytes(archive.read_bytes()[:-9000])
+    pseudo_label.main(*ARGUMENTS)
+    summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
+    assert summary["num_labelled"] + summary["num_quarantined"] == 12
+    assert 0 < summary["num_quarantined"] <= 12
 
 
 def test_a_teacher_of_metres_is_refused(project):

@@ -259,7 +259,7 @@ def fail_when(photographs, condition, error):
 
 
 def test_a_shard_that_fails_once_is_tried_again_after_the_others(photographs, tmp_path):
-    photographs.add("wild", 24)
+    photographs.add("wild", 12)
     job = photographs.job(flip_check_fraction=0.0, batch_size=1)
     (tmp_path / "other").mkdir()
     expected = photographs.job(flip_check_fraction=0.0, batch_size=1, store=tmp_path / "other")
@@ -267,22 +267,22 @@ def test_a_shard_that_fails_once_is_tried_again_after_the_others(photographs, tm
     photographs.teacher.batch_sizes.clear()
     failures = iter([RuntimeError("a kernel did not start")])
 
-    def fail_at_tenth(images):
-        return photographs.num_seen() == 10 and next(failures, None) is not None
+    def fail_at_sixth(images):
+        return photographs.num_seen() == 5 and next(failures, None) is not None
 
-    fail_when(photographs, fail_at_tenth, RuntimeError("a kernel did not start"))
+    fail_when(photographs, fail_at_sixth, RuntimeError("a kernel did not start"))
     photographs.label(job, tmp_path / "out", samples_per_shard=3)
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
-    assert 24 <= photographs.num_seen() <= 24 + 2  # of the shard that failed, what it had
+    assert 12 <= photographs.num_seen() <= 12 + 2  # of the shard that failed, what it had
 
 
 def test_a_shard_that_fails_three_times_is_set_aside_and_tried_again_by_the_next_run(
     photographs, tmp_path, caplog
 ):
-    photographs.add("wild", 24)
+    photographs.add("wild", 12)
     job = photographs.job(flip_check_fraction=0.0, batch_size=1)
     repair = fail_when(
-        photographs, lambda images: photographs.num_seen() == 23, RuntimeError("no\nmore")
+        photographs, lambda images: photographs.num_seen() == 11, RuntimeError("no\nmore")
     )
     finished = photographs.label(job, tmp_path / "out", samples_per_shard=3)
     ((shard, record),) = [pair for pair in finished if pair[1].set_aside]
@@ -298,7 +298,7 @@ def test_a_shard_that_fails_three_times_is_set_aside_and_tried_again_by_the_next
     repair()
     num_seen = photographs.num_seen()
     finished = photographs.label(job, samples_per_shard=3)
-    assert sum(record.num_samples for _, record in finished) == 24
+    assert sum(record.num_samples for _, record in finished) == 12
     assert photographs.num_seen() - num_seen == len(shard.rows)
 
 
@@ -324,16 +324,16 @@ def test_a_teacher_that_never_answers_stops_the_run_after_ten_shards(photographs
 def test_a_batch_that_does_not_fit_is_halved_to_the_same_labels(
     photographs, tmp_path, caplog, error
 ):
-    photographs.add("wild", 16)
+    photographs.add("wild", 8)
     (tmp_path / "other").mkdir()
     whole = photographs.job(batch_size=4, store=tmp_path / "other")
-    photographs.label(whole, tmp_path / "whole", samples_per_shard=16)
+    photographs.label(whole, tmp_path / "whole", samples_per_shard=8)
     fail_when(photographs, lambda images: len(images) > 1, error)
-    photographs.label(photographs.job(batch_size=4), tmp_path / "out", samples_per_shard=16)
+    photographs.label(photographs.job(batch_size=4), tmp_path / "out", samples_per_shard=8)
     assert "a batch of 4 did not fit into memory: halved" in caplog.text
     one, other = ShardReader(tmp_path / "whole"), ShardReader(tmp_path / "out")
-    assert len(one) == len(other) == 16
-    for place in range(16):
+    assert len(one) == len(other) == 8
+    for place in range(8):
         expected = one.read(place).relative_depth
         np.testing.assert_allclose(
             other.read(place).relative_depth, expected, atol=2e-5 * np.ptp(expected)
@@ -348,12 +348,12 @@ def test_an_image_that_does_not_fit_alone_sets_its_shard_aside(photographs):
 
 
 def test_a_full_disk_stops_the_run_and_leaves_whole_shards(photographs, monkeypatch):
-    photographs.add("wild", 24)
+    photographs.add("wild", 12)
     write, num_written = ShardWriter.add, []
 
     def fill(writer, sample_id, **parts):
         num_written.append(sample_id)
-        if len(num_written) > 10:
+        if len(num_written) > 7:
             raise OSError(errno.ENOSPC, "No space left on device", "shard.tar")
         return write(writer, sample_id, **parts)
 
@@ -364,7 +364,7 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_shards(photographs, monkeypa
     assert all((path / "record.json").is_file() for path in photographs.store.iterdir())
     monkeypatch.setattr(ShardWriter, "add", write)
     finished = photographs.label(photographs.job(), samples_per_shard=3)
-    assert sum(record.num_samples for _, record in finished) == 24
+    assert sum(record.num_samples for _, record in finished) == 12
 
 
 def test_a_slow_store_holds_the_teacher_back(photographs, monkeypatch):

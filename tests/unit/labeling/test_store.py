@@ -208,3 +208,21 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         pass
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     assert left == [".other.x1y2.part", "lock", "store", "store/wild-b-01"]
+
+
+def test_a_shard_of_the_same_size_and_time_is_not_read_again_and_a_copied_one_is(
+    photographs, tmp_path, monkeypatch
+):
+    photographs.add("wild", 3)
+    job = photographs.job()
+    ((shard, record),) = photographs.label(job)
+    tar = photographs.store / f"{shard.name}-{shard.key}" / "shard.tar"
+    hashed = []
+    monkeypatch.setattr(
+        "dav2.labeling.store.sha256_of", lambda path: hashed.append(path) or sha256_of(path)
+    )
+    assert find_shard(photographs.store, shard) == record
+    assert hashed == []
+    os.utime(tar, ns=(0, 0))
+    assert find_shard(photographs.store, shard) == record
+    assert hashed == [tar]
