@@ -243,6 +243,7 @@ def finished(tmp_path_factory):
             "labels": ["pseudo", "synthetic"],
             "both": [],
             "warm": [],
+            "live": [],
             "domains": ["indoor"],
             "models": list(MODELS),
         }
