@@ -19,6 +19,7 @@ import torch
 
 from dav2.data.files import sha256_of
 from dav2.data.open import SourceLocation
+from dav2.labeling.codec import EncodedLabel
 from dav2.labeling.engine import LabelingJob, RayOptions, excerpt
 from dav2.labeling.labeler import FinishedSample, LabelingOptions, Preparer
 from dav2.labeling.plan import PlannedShard, plan_shards
@@ -32,6 +33,7 @@ OPTIONS = LabelingOptions(
     max_aspect_ratio=4.0,
     batch_size=16,
     flip_check_fraction=0.01,
+    check_scale=1.5,
     codec="png16",
     dtype="float32",
 )
@@ -143,7 +145,7 @@ def _results(rows: pd.DataFrame, shard: PlannedShard) -> Iterator[FinishedSample
         yield FinishedSample(
             sample_id=sample_id,
             jpeg=b"jpg",
-            depth_png=b"png",
+            label=EncodedLabel(b"png", 0.0, 1.0, "png16"),
             description=b"{}",
             row={
                 "sample_id": sample_id,
@@ -153,6 +155,7 @@ def _results(rows: pd.DataFrame, shard: PlannedShard) -> Iterator[FinishedSample
                 "height": 518,
                 "width": 686,
                 "flip_inconsistency": None,
+                "scale_inconsistency": None,
                 "label_min": 0.0,
                 "label_max": 1.0,
                 "label_p01": 0.0,

@@ -12,6 +12,7 @@ GPU_STAGES = (
     "train_student",
     "train_student_both",
     "train_student_warm",
+    "train_student_live",
     "finetune_metric",
     "evaluate",
 )

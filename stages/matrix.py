@@ -17,6 +17,8 @@ class MatrixParams(Params):
     warm: tuple[str, ...]
     """Encoders that are warmed up on the unlabelled images, and of students of pseudo-labels that
     start from them."""
+    live: tuple[str, ...]
+    """Encoders of students that ask the teacher for each label as they train, without shards."""
     domains: tuple[Literal["indoor", "outdoor"], ...]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of what is evaluated: files of `models/` without suffix."""

@@ -136,7 +136,7 @@ def _pseudo_label(
     torch.set_num_threads(params.num_threads)
     inputs = {"unlabelled": manifest_path, "teacher": teacher_path}
     with tracked("pseudo_label", params, inputs=inputs, outputs=[output]) as run:
-        job = _make_job(params, manifest_path, teacher_path)
+        job = make_job(params, manifest_path, teacher_path)
         with held_alone(WORK / "pseudo_label.lock", output, job.store):
             shards = plan_shards(
                 job.manifest, samples_per_shard=params.samples_per_shard, recipe=job.recipe
@@ -152,7 +152,18 @@ def _pseudo_label(
             run.log_picture(f"worst-{measure}.png", worst)
 
 
-def _make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
+def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
+    """Returns what to label, with which teacher and how.
+
+    Args:
+        params: How photographs become labels.
+        manifest_path: Gated manifest of the unlabelled photographs.
+        teacher_path: Checkpoint of the teacher.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the manifest is damaged, or a device or library is missing.
+    """
     import torch
 
     from dav2.data.manifest import read_manifest

@@ -21,6 +21,7 @@ from stages.report_evidence import (
     label_examples,
     offender_examples,
     source_examples,
+    worst_label_examples,
 )
 from stages.report_graph import read_graph
 from stages.report_pictures import colours
@@ -42,6 +43,8 @@ from stages.withdrawn import remove_withdrawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FAILED_GATES = Path(".work/gates")
+
+_NUM_WORST = 4  # labels shown by each measure
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +125,7 @@ def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any],
         "offenders": offender_examples(verdicts, data / "ingest", locations(), options=options),
         "roles": role_rows(data),
         "labels": labels,
-        "label_examples": _label_examples(data / "training" / "pseudo", labels, params, options),
+        **_label_examples(data / "training" / "pseudo", labels, params, options),
         "trainings": charts,
         "verdicts": verdicts,
         "models": model_facts(evaluated),
@@ -191,10 +194,16 @@ def _with_examples(
 
 def _label_examples(
     folder: Path, facts: object, params: ReportParams, options: PictureOptions
-) -> list[Any]:
+) -> dict[str, list[Any]]:
     if facts is None or not params.label_examples:
-        return []
-    return label_examples(folder, num_examples=params.label_examples, options=options)
+        return {"label_examples": [], "worst_labels": []}
+    num_worst = min(_NUM_WORST, params.label_examples)
+    return {
+        "label_examples": label_examples(
+            folder, num_examples=params.label_examples, options=options
+        ),
+        "worst_labels": worst_label_examples(folder, num_examples=num_worst, options=options),
+    }
 
 
 def _shown(models: Sequence[Model], matrix: MatrixParams) -> list[Model]:

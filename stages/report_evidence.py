@@ -17,6 +17,7 @@ from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.sample import DepthSample
 from dav2.data.shards import ShardReader
 from dav2.labeling.codec import decode_label
+from dav2.labeling.quality import worst_labels
 from stages.report_pictures import depth_uri, image_uri, shown_span, with_points
 from stages.report_results import Model
 
@@ -113,17 +114,42 @@ def label_examples(
         number = max(1, num_examples // len(groups))
         spread = np.linspace(0, len(group) - 1, min(number, len(group))).round().astype(int)
         places += [int(group[place]) for place in spread]
-    found = []
-    for place in places:
-        sample = reader.read(place)
-        label = depth_uri(
-            sample.relative_depth,
-            span=shown_span(sample.relative_depth),
-            side_px=options.side_px,
-        )
-        image = _image_cell(sample.image, sample.sample_id, options)
-        found.append((image, Cell("pseudo-label", label, tone="pseudo")))
-    return found
+    return [_label_cells(reader, place, "", options) for place in places]
+
+
+def worst_label_examples(
+    folder: Path, *, num_examples: int, options: PictureOptions
+) -> list[dict[str, Any]]:
+    """Returns the worst pseudo-labels by each measure that has any, the worst first.
+
+    Each entry has the measure's column as `measure` and as `examples` pairs of photograph and
+    label, whose caption is the measure.
+    """
+    reader = ShardReader(folder)
+    index = pd.read_parquet(folder / "manifest.parquet")
+    return [
+        {
+            "measure": measure,
+            "examples": [
+                _label_cells(reader, place, f"{index[measure][place]:.3f}", options)
+                for place in places
+            ],
+        }
+        for measure, places in worst_labels(index, num_samples=num_examples).items()
+    ]
+
+
+def _label_cells(
+    reader: ShardReader, place: int, caption: str, options: PictureOptions
+) -> tuple[Cell, Cell]:
+    sample = reader.read(place)
+    label = depth_uri(
+        sample.relative_depth,
+        span=shown_span(sample.relative_depth),
+        side_px=options.side_px,
+    )
+    image = _image_cell(sample.image, sample.sample_id, options)
+    return image, Cell("pseudo-label", label, caption, tone="pseudo")
 
 
 def comparisons(

@@ -145,6 +145,7 @@ def _label(name: str, matrix: MatrixParams) -> str:
                 "pseudo": "pseudo-labels",
                 "both": "pseudo-labels and synthetic",
                 "warm": "pseudo-labels, warmed encoder",
+                "live": "labels asked as it trains",
             }
             return f"student{size}, {labels.get(what, what)}"
         case "metric":
@@ -156,7 +157,7 @@ def _label(name: str, matrix: MatrixParams) -> str:
 def _tone(name: str) -> str:
     if name.startswith("trivial-"):
         return "trivial"
-    if name.endswith(("-pseudo", "-warm")):
+    if name.endswith(("-pseudo", "-warm", "-live")):
         return "pseudo"
     if name.endswith("-synthetic"):
         return "synthetic"

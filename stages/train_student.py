@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dav2.training.fit import FitConfig
     from dav2.training.mixture import Part
     from dav2.training.samples import Samples
+    from stages.tracking import Run
 
 Labels = Literal["pseudo", "synthetic", "both"]
 
@@ -124,36 +125,77 @@ def main(
         output=checkpoint,
     )
     with tracked("train_student", params, inputs=inputs, outputs=[checkpoint, reports]) as run:
-        loaded = [_data(part, path, params) for part, path in folders.items()]
-        data = loaded[0] if len(loaded) == 1 else _together(loaded)
-        model, given = initial_model(name, params.seed, weights)
-        if weights is None:
-            logger.info("no encoder weights are given: random start, no feature alignment")
-        config = _config(
-            params,
-            f"student {encoder} {labels}",
-            labels,
-            aligned=weights is not None,
-            mixture=_mixture(params, [len(samples.sample_ids) for samples, _, _ in loaded]),
-        )
-        fitted, mark = train(
+        fit_student(
             "train_student",
             params,
-            model,
-            data,
-            config=config,
-            given={**given, "labels": labels},
-            record=run,
-            frozen_encoder=_frozen(model, config),
+            name,
+            labels,
+            [_data(part, path, params) for part, path in folders.items()],
+            weights=weights,
+            checkpoint=checkpoint,
+            reports=reports,
+            run=run,
         )
-        metadata = {
-            "role": "student",
-            "labels": labels,
-            "fingerprint": mark,
-            "short_side_px": params.short_side_px,
-        }
-        publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
-        run.log_picture("validation.png", fitted.picture)
+
+
+def fit_student(
+    stage: str,
+    params: TrainStudentParams,
+    encoder: EncoderName,
+    labels: str,
+    loaded: "Sequence[tuple[Samples, Samples, str]]",
+    *,
+    weights: Path | None,
+    checkpoint: Path,
+    reports: Path,
+    run: "Run",
+) -> None:
+    """Trains a student on samples that were opened, and writes checkpoint and reports.
+
+    Args:
+        stage: Whose work it is.
+        params: How students learn.
+        encoder: Size of its encoder.
+        labels: What it learns from: `pseudo`, `synthetic` or `both`.
+        loaded: Samples to train on, to validate on and their fingerprint; of both, two.
+        weights: Checkpoint whose encoder to start from and to align features with.
+        checkpoint: safetensors file to write.
+        reports: Folder to write.
+        run: Told curves, measures and pictures.
+
+    Raises:
+        ValueError: If samples do not fit, numbers go wrong while training, or the student stays
+            below the validation's floor.
+    """
+    data = loaded[0] if len(loaded) == 1 else _together(loaded)
+    model, given = initial_model(encoder, params.seed, weights)
+    if weights is None:
+        logger.info("no encoder weights are given: random start, no feature alignment")
+    config = _config(
+        params,
+        f"student {encoder} {labels}",
+        labels,
+        aligned=weights is not None,
+        mixture=_mixture(params, [len(samples.sample_ids) for samples, _, _ in loaded]),
+    )
+    fitted, mark = train(
+        stage,
+        params,
+        model,
+        data,
+        config=config,
+        given={**given, "labels": labels},
+        record=run,
+        frozen_encoder=_frozen(model, config),
+    )
+    metadata = {
+        "role": "student",
+        "labels": labels,
+        "fingerprint": mark,
+        "short_side_px": params.short_side_px,
+    }
+    publish(fitted, checkpoint, reports, held_out=data[1], metadata=metadata)
+    run.log_picture("validation.png", fitted.picture)
 
 
 def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Samples, Samples, str]":

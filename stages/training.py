@@ -113,20 +113,36 @@ def pseudo_labels(
         FileNotFoundError: If a shard, the index or the checksums are missing.
         ValueError: If there are fewer labels than that.
     """
-    from dav2.training.samples import ChosenSamples, PseudoLabels, hold_out, subset
+    from dav2.training.samples import PseudoLabels
 
     samples = PseudoLabels(folder)
     if not (folder / "shards.json").is_file():
         raise FileNotFoundError(
             f"{folder / 'shards.json'}: expected the checksums of the shards, got no file"
         )
+    train, held_out = divided(
+        samples, num_held_out=num_held_out, num_samples=num_samples, seed=seed
+    )
+    # The shards' own checksums stand in `shards.json`.
+    mark = fingerprint([sha256_of(folder / name) for name in ("manifest.parquet", "shards.json")])
+    return train, held_out, mark
+
+
+def divided(
+    samples: "Samples", *, num_held_out: int, num_samples: int | None, seed: int
+) -> "tuple[Samples, Samples]":
+    """Returns samples to train on, and some held out evenly; arguments as of `pseudo_labels`.
+
+    Raises:
+        ValueError: If there are fewer samples than that.
+    """
+    from dav2.training.samples import ChosenSamples, hold_out, subset
+
     train, held_out = hold_out(len(samples.sample_ids), num_held_out=num_held_out)
     if num_samples is not None:
         chosen = subset(len(train), num_chosen=num_samples, seed=seed)
         train = [train[index] for index in chosen]
-    # The shards' own checksums stand in `shards.json`.
-    mark = fingerprint([sha256_of(folder / name) for name in ("manifest.parquet", "shards.json")])
-    return ChosenSamples(samples, train), ChosenSamples(samples, held_out), mark
+    return ChosenSamples(samples, train), ChosenSamples(samples, held_out)
 
 
 def given_checkpoint(text: str | None, *, where: str, output: Path) -> Path | None:

@@ -218,8 +218,7 @@ class Labeler:
             ValueError: If the teacher gave values that are not finite.
         """
         answer, input_size = label, label.shape
-        if input_size != image.label_size:
-            label = _resize_label(label, image.label_size)
+        label = resize_label(label, image.label_size)
         encoded = encode_label(label, self._options.codec)
         checks = {} if others is None else _inconsistencies(answer, others)
         description = {
@@ -266,7 +265,7 @@ class Labeler:
             return []
         (answer,) = self._predict(image.rescaled_input[None])
         height, width = image.teacher_input.shape[:2]
-        return [_resize_label(answer, (height, width))]
+        return [resize_label(answer, (height, width))]
 
 
 def _is_chosen(sample_id: str, fraction: float) -> bool:
@@ -287,10 +286,17 @@ def _has_allowed_shape(height: int, width: int, max_aspect_ratio: float) -> bool
     return min(height, width) > 0 and max(height, width) <= max_aspect_ratio * min(height, width)
 
 
-def _resize_label(
+def resize_label(
     label: Float32[np.ndarray, "h w"], size: tuple[int, int]
 ) -> Float32[np.ndarray, "H W"]:
-    """Resamples bilinearly with aligned corners, as the authors bring predictions to an image."""
+    """Resamples bilinearly with aligned corners, as the authors bring predictions to an image.
+
+    Args:
+        label: On the grid of the teacher's input.
+        size: Height and width to bring it to, pixels; those it has leave it as it is.
+    """
+    if label.shape == size:
+        return label
     tensor = torch.from_numpy(label)[None, None]
     resized = F.interpolate(tensor, size=size, mode="bilinear", align_corners=True)
     return np.asarray(resized[0, 0].numpy())

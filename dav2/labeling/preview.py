@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import UInt8
 
 from dav2.data.shards import LabelledImage, ShardReader, read_index
 from dav2.data.transforms import resize_image
-
-WORST_BY = ("flip_inconsistency", "scale_inconsistency", "zero_fraction", "ramp_correlation")
-"""Columns of the index of which a high value speaks against a label."""
+from dav2.labeling.quality import worst_labels
 
 _HEIGHT_PX = 140
 _GAP_PX = 4
@@ -43,7 +40,7 @@ def draw_worst_labels(folder: Path, *, num_samples: int) -> dict[str, UInt8[np.n
         num_samples: Most rows of each.
 
     Returns:
-        A picture as `draw_labels` makes for each of `WORST_BY` that was measured.
+        A picture as `draw_labels` makes for each measure of `worst_labels`.
     """
     reader = ShardReader(folder)
     index = read_index(folder / "manifest.parquet")
@@ -52,24 +49,6 @@ def draw_worst_labels(folder: Path, *, num_samples: int) -> dict[str, UInt8[np.n
         for measure, places in worst_labels(index, num_samples=num_samples).items()
     }
     return {measure: picture for measure, picture in pictures.items() if picture is not None}
-
-
-def worst_labels(index: pd.DataFrame, *, num_samples: int) -> dict[str, list[int]]:
-    """Returns the places of the worst labels by each of `WORST_BY`, the worst first.
-
-    A measure that is 0 or null shows nothing bad, and so is left out; so is one without any other.
-
-    Args:
-        index: Rows of the index of a folder of shards, in its order.
-        num_samples: Most places of each.
-    """
-    found = {}
-    for measure in WORST_BY:
-        values = index[measure].reset_index(drop=True)
-        worst = values[values > 0].sort_values(ascending=False, kind="stable")
-        if len(worst):
-            found[measure] = [int(place) for place in worst.index[:num_samples]]
-    return found
 
 
 def _draw(reader: ShardReader, places: Sequence[int]) -> UInt8[np.ndarray, "H W 3"] | None:

@@ -4,9 +4,13 @@ Axes: H, W pixels.
 """
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32
 
 from dav2.metrics.alignment import align_least_squares
+
+WORST_BY = ("flip_inconsistency", "scale_inconsistency", "zero_fraction", "ramp_correlation")
+"""Columns of the index of which a high value speaks against a label."""
 
 
 def label_statistics(relative_depth: Float32[np.ndarray, "H W"]) -> dict[str, float | bool]:
@@ -82,6 +86,24 @@ def scale_inconsistency(
     scale, shift = align_least_squares(rescaled, label, valid=np.ones(label.shape, bool))
     difference = scale * rescaled.astype(np.float64) + shift - label
     return float(np.abs(difference).mean() / span)
+
+
+def worst_labels(index: pd.DataFrame, *, num_samples: int) -> dict[str, list[int]]:
+    """Returns the places of the worst labels by each of `WORST_BY`, the worst first.
+
+    A measure that is 0 or null shows nothing bad, and so is left out; so is one without any other.
+
+    Args:
+        index: Rows of the index of a folder of shards, in its order.
+        num_samples: Most places of each.
+    """
+    found = {}
+    for measure in WORST_BY:
+        values = index[measure].reset_index(drop=True)
+        worst = values[values > 0].sort_values(ascending=False, kind="stable")
+        if len(worst):
+            found[measure] = [int(place) for place in worst.index[:num_samples]]
+    return found
 
 
 def _ramp_correlation(values: np.ndarray) -> float:

@@ -27,14 +27,15 @@ def module(name: str) -> str:
 def test_dvc_accepts_every_stage():
     with Repo() as repo:
         names = {stage.name.partition("@")[0] for stage in repo.index.stages}
-    assert names == set(STAGES) - {"train_student_both", "train_student_warm", "warm_encoder"}
+    without = {"train_student_both", "train_student_warm", "train_student_live", "warm_encoder"}
+    assert names == set(STAGES) - without
 
 
 @pytest.fixture
 def needs(tmp_path, monkeypatch):
     """For each stage, what it depends on, with one encoder for students of both and one to warm."""
     parameters = YAML(typ="safe").load(Path("params.yaml"))
-    parameters["matrix"] |= {"both": ["vit64x4"], "warm": ["vit128x6"]}
+    parameters["matrix"] |= {"both": ["vit64x4"], "warm": ["vit128x6"], "live": ["vit64x4"]}
     with (tmp_path / "params.yaml").open("w") as stream:
         YAML(typ="safe").dump(parameters, stream)
     (tmp_path / "dvc.yaml").write_text(PIPELINE.read_text())
@@ -63,6 +64,12 @@ def test_only_the_student_from_a_warmed_encoder_waits_for_it(needs):
     assert [name for name, deps in needs.items() if encoder in deps] == [
         "train_student_warm@vit128x6"
     ]
+
+
+def test_a_student_that_asks_the_teacher_needs_no_shards(needs):
+    assert needs["train_student_live@vit64x4"] == {
+        "data/gated/unlabelled.parquet", "models/teacher.safetensors", "reports/gates/teacher.json"
+    }  # fmt: skip
 
 
 def test_code_dependencies_are_those_that_make_deps_writes():

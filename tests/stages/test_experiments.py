@@ -60,7 +60,7 @@ def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant
     for encoder in matrix["encoders"]:
         made |= {f"student-{encoder}-{labels}" for labels in matrix["labels"]}
         made |= {f"metric-{encoder}-{domain}" for domain in matrix["domains"]}
-    for kind in ("both", "warm"):
+    for kind in ("both", "warm", "live"):
         made |= {f"student-{encoder}-{kind}" for encoder in matrix[kind]}
     assert set(matrix["models"]) <= made
     assert "pseudo" in matrix["labels"] or not matrix["domains"]

@@ -45,6 +45,7 @@ class Project:
             "labels": ["pseudo", "synthetic"],
             "both": [],
             "warm": [],
+            "live": [],
             "domains": [],
         }
         document = {"gate_release": {"rules": self.rules}, "matrix": matrix | {"models": MODELS}}

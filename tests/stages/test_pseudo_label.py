@@ -171,7 +171,7 @@ def test_photographs_of_a_shard_set_aside_do_not_stop_the_stage(project, monkeyp
 def test_the_address_of_a_cluster_is_the_parameters_or_the_environments(project, monkeypatch):
     def address(params):
         read = PseudoLabelParams.model_validate({**project.params, **params})
-        return pseudo_label._make_job(read, *ARGUMENTS[:2]).ray.address
+        return pseudo_label.make_job(read, *ARGUMENTS[:2]).ray.address
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert address({}) is None

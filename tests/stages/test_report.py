@@ -244,6 +244,7 @@ def finished(tmp_path_factory):
             "labels": ["pseudo", "synthetic"],
             "both": [],
             "warm": [],
+            "live": [],
             "domains": ["indoor"],
             "models": list(MODELS),
         }
@@ -294,6 +295,21 @@ def test_the_page_shows_every_part(project):
     ):
         assert name in text
     assert "This report is partial" not in text
+
+
+def test_the_worst_labels_are_shown_with_what_was_measured(project):
+    path = Path("data/training/pseudo/manifest.parquet")
+    index = pd.read_parquet(path)
+    index[["flip_inconsistency", "scale_inconsistency"]] = np.nan
+    index["zero_fraction"] = [0.0, 0.25, 0.125]
+    index["ramp_correlation"] = [0.1, -0.2, 0.375]
+    write_index(index, path)
+    shown = page().split("The worst by ")[1:]
+    assert [text.partition(",")[0] for text in shown] == ["zero fraction", "ramp correlation"]
+    captions = [re.findall(r"<figcaption>([\d.]+)</figcaption>", text) for text in shown]
+    assert captions[0] == ["0.250", "0.125"]
+    assert captions[1][:2] == ["0.375", "0.100"]
+    assert shown[0].index("wild-1") < shown[0].index("wild-2")
 
 
 def test_the_page_fetches_nothing_and_names_no_place(project):

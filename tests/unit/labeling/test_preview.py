@@ -1,11 +1,11 @@
 """A person sees photograph and label side by side."""
 
 import numpy as np
-import pandas as pd
 import torch
 
 from dav2.data.shards import ShardReader
-from dav2.labeling.preview import WORST_BY, draw_labels, draw_worst_labels, worst_labels
+from dav2.labeling.preview import draw_labels, draw_worst_labels
+from dav2.labeling.quality import WORST_BY
 
 
 def test_shows_photographs_on_the_left_and_near_as_bright_on_the_right(photographs, tmp_path):
@@ -39,23 +39,6 @@ def test_a_constant_label_is_black(photographs, tmp_path):
     photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
     picture = draw_labels(tmp_path / "out", num_samples=1)
     assert picture[:, 214:].max() == 0
-
-
-def test_the_worst_labels_come_first_and_what_is_not_bad_not_at_all():
-    index = pd.DataFrame(
-        {
-            "flip_inconsistency": [0.1, np.nan, 0.3, 0.2],
-            "scale_inconsistency": [np.nan] * 4,
-            "zero_fraction": [0.0, 0.0, 0.0, 0.5],
-            "ramp_correlation": [0.9, -0.9, 0.9, 0.95],
-        },
-        index=[7, 8, 9, 10],
-    )
-    assert worst_labels(index, num_samples=2) == {
-        "flip_inconsistency": [2, 3],
-        "zero_fraction": [3],
-        "ramp_correlation": [3, 0],
-    }
 
 
 def test_draws_the_worst_of_each_measure(photographs, tmp_path):

@@ -1,9 +1,15 @@
 """Statistics that tell a usable label from a useless one."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from dav2.labeling.quality import flip_inconsistency, label_statistics, scale_inconsistency
+from dav2.labeling.quality import (
+    flip_inconsistency,
+    label_statistics,
+    scale_inconsistency,
+    worst_labels,
+)
 
 
 def test_describes_a_map_worked_out_by_hand():
@@ -92,3 +98,20 @@ def test_an_answer_that_says_nothing_leaves_the_deviation_from_the_mean():
 def test_inconsistency_of_a_constant_label_at_another_resolution_is_not_defined():
     constant = np.ones((3, 4), np.float32)
     assert scale_inconsistency(constant, constant) is None
+
+
+def test_the_worst_labels_come_first_and_what_is_not_bad_not_at_all():
+    index = pd.DataFrame(
+        {
+            "flip_inconsistency": [0.1, np.nan, 0.3, 0.2],
+            "scale_inconsistency": [np.nan] * 4,
+            "zero_fraction": [0.0, 0.0, 0.0, 0.5],
+            "ramp_correlation": [0.9, -0.9, 0.9, 0.95],
+        },
+        index=[7, 8, 9, 10],
+    )
+    assert worst_labels(index, num_samples=2) == {
+        "flip_inconsistency": [2, 3],
+        "zero_fraction": [3],
+        "ramp_correlation": [3, 0],
+    }
