@@ -35,9 +35,9 @@ def options_of(name):
     from dav2.data import open as opening
 
     branch = inspect.getsource(opening.open_dataset).split(f'case "{name}":')[1].split("case ")[0]
-    kind = re.search(r"chosen\((\w+)\)", branch)[1]
-    if kind == "NoOptions":
+    if re.search(r"return plain\(", branch):
         return set()
+    kind = re.search(r"chosen\((\w+)\)", branch)[1]
     module = re.search(rf"from (\S+) import [^\n]*\b{kind}\b", branch)[1]
     return set(get_type_hints(getattr(importlib.import_module(module), kind)))
 
