@@ -28,18 +28,23 @@ def build(name, seed):
     return build_wild(rng, name, num_views=3).scene
 
 
-@pytest.mark.parametrize("name", ["room", "rain", *KINDS])
-def test_a_scene_is_decided_by_its_seed(name):
-    first, again, other = build(name, 4), build(name, 4), build(name, 5)
+@pytest.fixture(scope="module", params=["room", "rain", *KINDS])
+def built(request):
+    """One scene of each kind, and its name."""
+    return request.param, build(request.param, 7)
+
+
+def test_a_scene_is_decided_by_its_seed(built):
+    name, first = built
+    again, other = build(name, 7), build(name, 5)
     np.testing.assert_array_equal(vertices(first), vertices(again))
     assert vertices(first).shape != vertices(other).shape
     assert np.isfinite(vertices(first)).all()
     np.testing.assert_array_equal(first.views[2].eye, again.views[2].eye)
 
 
-@pytest.mark.parametrize("name", ["room", "clone", *KINDS])
-def test_normals_have_length_one_and_faces_an_area(name):
-    for parts in build(name, 7).objects:
+def test_normals_have_length_one_and_faces_an_area(built):
+    for parts in built[1].objects:
         for part in parts:
             mesh = part.mesh
             np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-6)
