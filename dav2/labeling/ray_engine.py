@@ -1,7 +1,8 @@
 """Labels with Ray: one worker a GPU, or a slice of a machine's cores, on any number of machines.
 
 A worker labels whole shards with the code of the engine `inline` and commits each into the store,
-a folder that all machines share; only records travel back. Ray restarts workers that die.
+a folder that all machines share; only records travel back. When one dies, Ray finds room for
+another.
 """
 
 import logging
@@ -33,6 +34,8 @@ class _Slot:
     """A worker as the driver sees it."""
 
     name: str
+    start: Callable[[], Any]
+    """Asks Ray for a worker, on whichever machine has room."""
     actor: Any
     shards: deque[PlannedShard] = field(default_factory=deque)
     """Handed out and not heard of since."""
@@ -62,7 +65,8 @@ def label_with_ray(
         OSError: If a worker cannot write to the store, or a cluster does not answer.
     """
     with _connected(job) as ray:
-        slots = [_Slot(str(n), actor) for n, actor in enumerate(_start_workers(ray, job))]
+        start, num_workers = _workers(ray, job)
+        slots = [_Slot(str(number), start, start()) for number in range(num_workers)]
         while True:
             for slot in slots:
                 if slot.stream is None:
@@ -102,29 +106,41 @@ def _receive(ray: Any, slot: _Slot, waiting: WaitingShards, job: LabelingJob) ->
         raise
     except ray.exceptions.RayError as error:
         logger.warning("worker %s: %s", slot.name, _one_line(error))
-        yield from _bury(slot, waiting, job)
+        shards = slot.shards
+        _replace(ray, slot)
+        yield from _bury(slot.name, shards, waiting, job)
         return
     shard = slot.shards.popleft()
     assert shard.name == attempt.shard.name
     if attempt.record is None:
-        # A device that failed once may stay unusable for its process: Ray starts another.
-        ray.kill(slot.actor, no_restart=False)
+        # A device that failed once may stay unusable for its process.
         waiting.give_back(slot.shards)
-        slot.shards, slot.stream = deque(), None
+        _replace(ray, slot)
     yield replace(attempt, shard=shard, worker=slot.name)
 
 
-def _bury(slot: _Slot, waiting: WaitingShards, job: LabelingJob) -> Iterator[Attempt]:
+def _replace(ray: Any, slot: _Slot) -> None:
+    """Gives a slot another worker, without shards.
+
+    A new one rather than the old one restarted: calls to an actor that is just restarting fail, as
+    if the shards they carry were at fault. And one that is only out of reach does not go on.
+    """
+    ray.kill(slot.actor)
+    slot.actor, slot.shards, slot.stream = slot.start(), deque(), None
+
+
+def _bury(
+    worker: str, shards: deque[PlannedShard], waiting: WaitingShards, job: LabelingJob
+) -> Iterator[Attempt]:
     """Yields what a dead worker had committed unheard, and a failure of what it had begun."""
-    shards, slot.shards, slot.stream = slot.shards, deque(), None
     while shards:
         shard = shards.popleft()
         record = find_shard(job.store, shard)
         if record is None:
             waiting.give_back(shards)
-            yield Attempt(shard, record=None, failure="its worker died", worker=slot.name)
+            yield Attempt(shard, record=None, failure="its worker died", worker=worker)
             return
-        yield Attempt(shard, record=record, failure="", worker=slot.name)
+        yield Attempt(shard, record=record, failure="", worker=worker)
 
 
 @contextmanager
@@ -157,7 +173,8 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
         yield ray
 
 
-def _start_workers(ray: Any, job: LabelingJob) -> list[Any]:
+def _workers(ray: Any, job: LabelingJob) -> tuple[Callable[[], Any], int]:
+    """Returns what starts a worker, and how many there are to be."""
     resources = ray.cluster_resources()
     if job.device.type == "cuda":
         kind, amount, options = "GPU", 1, {"num_gpus": 1, "num_cpus": 1}
@@ -171,9 +188,9 @@ def _start_workers(ray: Any, job: LabelingJob) -> list[Any]:
             f"ray: expected room for {max(1, num_workers)} workers of {amount} {kind} each, "
             f"got a cluster for {num_possible}"
         )
-    worker = ray.remote(**options, max_restarts=-1)(_Worker)
+    worker = ray.remote(**options)(_Worker)
     bare = replace(job, manifest=job.manifest.iloc[:0])
-    return [worker.remote(bare, Path.cwd()) for _ in range(num_workers)]
+    return lambda: worker.remote(bare, Path.cwd()), num_workers
 
 
 def _cores_a_worker(job: LabelingJob) -> int:

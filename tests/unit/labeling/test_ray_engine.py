@@ -59,21 +59,16 @@ class Ray:
             raise answer
         return answer
 
-    def kill(self, actor, *, no_restart):
-        assert not no_restart
-        actor.start()
+    def kill(self, actor):
+        actor.worker = None
 
 
 class Actor:
     def __init__(self, ray, make):
-        self.ray, self.make = ray, make
+        self.ray = ray
         self.label = SimpleNamespace(options=self.options)
-        self.number = ray.num_started
-        self.start()
-
-    def start(self):
-        self.worker = self.make()
-        self.ray.num_started += 1
+        self.worker = make()
+        ray.num_started += 1
 
     def options(self, *, num_returns):
         assert num_returns == "streaming"
@@ -96,7 +91,6 @@ class Stream:
             return RayTaskError(error)
         self.num += 1
         if self.actor.ray.die(self.actor, self.num):
-            self.actor.start()
             return RayError("The actor died.\nmany\nlines")
         return answer
 
@@ -240,7 +234,7 @@ def test_as_many_workers_as_the_cluster_has_room_for(photographs, ray, expected)
     ray.cores = 7
     label(photographs, num_threads=2, ray=RayOptions(None, None))
     assert ray.num_started == 3
-    assert ray.options == {"num_cpus": 2, "max_restarts": -1}
+    assert ray.options == {"num_cpus": 2}
 
 
 def test_ray_client_is_refused(photographs):
