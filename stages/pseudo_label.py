@@ -84,7 +84,7 @@ class PseudoLabelParams(Params):
     """How labels are packed: docs/performance.md compares size, speed and error."""
     samples_per_shard: PositiveInt
     """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
-    flip_check_fraction: Annotated[float, Field(ge=0, le=1)]
+    check_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs whose label is compared with that of their mirror image, and at another
     resolution."""
     check_scale: Annotated[float, Field(gt=0)] | None
@@ -181,7 +181,7 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
         jpeg_quality=params.jpeg_quality,
         max_aspect_ratio=params.max_aspect_ratio,
         batch_size=params.batch_size,
-        flip_check_fraction=params.flip_check_fraction,
+        check_fraction=params.check_fraction,
         check_scale=params.check_scale,
         codec=params.codec,
         dtype=default_dtype if params.dtype == "auto" else params.dtype,

@@ -46,7 +46,7 @@ class LabelingOptions:
     """Longer side over shorter side; an image above it is quarantined."""
     batch_size: int
     """Images of one size that pass through the teacher together."""
-    flip_check_fraction: float
+    check_fraction: float
     """Share of samples whose label is compared with that of the mirrored image, and with that of
     the image at another resolution."""
     check_scale: float | None
@@ -129,7 +129,7 @@ class Preparer:
             )
         jpeg, jpeg_size = self._jpeg(data, image)
         short_side_px = min(options.image_short_side_px, height, width)
-        is_checked = _is_chosen(entry["sample_id"], options.flip_check_fraction)
+        is_checked = _is_chosen(entry["sample_id"], options.check_fraction)
         return PreparedImage(
             sample_id=entry["sample_id"],
             source=entry["source"],

@@ -44,7 +44,7 @@ class TeacherLabels:
             device: Where it runs.
         """
         manifest = manifest.sort_values("sample_id", ignore_index=True)  # as the index of shards
-        self._options = replace(options, flip_check_fraction=0.0)
+        self._options = replace(options, check_fraction=0.0)
         self._preparer = Preparer(manifest, sources, self._options)
         places = range(len(manifest))
         self._rows = [row for row in places if self._preparer.size_of(row) != (0, 0)]

@@ -128,7 +128,7 @@ def test_first_shards_with_bad_labels_stop_the_stage_before_the_others_are_made(
     project.add_photographs("other", 20)
     project.params |= {"check_first_shards": 2, "num_workers": 1, "batch_size": 1}
     project.limits["max_scale_inconsistency"] = 1e-6
-    project.params["flip_check_fraction"] = 1.0
+    project.params["check_fraction"] = 1.0
     project.write()
     message = (
         r"^pseudo_label: labels of the first 2 shards: expected a mean difference of at most 1e-06 "

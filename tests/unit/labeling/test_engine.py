@@ -47,7 +47,7 @@ def test_a_second_run_with_other_threads_gives_the_same_bytes(photographs, tmp_p
 
 def test_each_photograph_is_computed_once_and_never_again(photographs, tmp_path):
     photographs.add("wild", 17)
-    job = photographs.job(flip_check_fraction=0.0)
+    job = photographs.job(check_fraction=0.0)
     photographs.label(job, tmp_path / "out")
     assert photographs.num_seen() == 17
     first = tree(tmp_path / "out")
@@ -58,17 +58,17 @@ def test_each_photograph_is_computed_once_and_never_again(photographs, tmp_path)
 
 def test_batches_hold_no_more_than_allowed_and_mirror_images_go_apart(photographs):
     photographs.add("wild", 17)
-    photographs.label(photographs.job(batch_size=2, flip_check_fraction=1.0))
+    photographs.label(photographs.job(batch_size=2, check_fraction=1.0))
     assert max(photographs.teacher.batch_sizes) == 2
     assert photographs.num_seen() == 2 * 17
 
 
 def test_adding_a_source_computes_only_its_own_photographs(photographs, tmp_path):
     photographs.add("wild", 11)
-    photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
+    photographs.label(photographs.job(check_fraction=0.0), tmp_path / "out")
     before = tree(tmp_path / "out" / "shards")
     photographs.add("photos", 5)
-    photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
+    photographs.label(photographs.job(check_fraction=0.0), tmp_path / "out")
     assert photographs.num_seen() == 11 + 5
     after = tree(tmp_path / "out" / "shards")
     assert before.items() < after.items()
@@ -143,7 +143,7 @@ def test_a_photograph_too_elongated_is_quarantined_without_decoding(photographs)
 def test_an_answer_that_is_not_finite_is_quarantined(photographs):
     photographs.add("wild", 3)
     torch.nn.init.constant_(photographs.teacher.blur.bias, float("nan"))
-    finished = photographs.label(photographs.job(flip_check_fraction=1.0))
+    finished = photographs.label(photographs.job(check_fraction=1.0))
     reasons = read_refused(photographs.store, [shard for shard, _ in finished])["reason"]
     assert "label: expected finite values, got 1176 that are not" in str(reasons[0])
 
@@ -153,15 +153,15 @@ def test_a_file_that_was_gone_is_tried_again_and_a_damaged_one_is_not(photograph
     manifest = photographs.manifest()
     gone, whole = tmp_path / "wild" / "000.jpg", (tmp_path / "wild" / "000.jpg").read_bytes()
     gone.unlink()
-    photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    photographs.label(photographs.job(manifest, check_fraction=0.0))
     gone.write_bytes(whole)
-    ((_, record),) = photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    ((_, record),) = photographs.label(photographs.job(manifest, check_fraction=0.0))
     assert (record.num_samples, record.num_refused) == (2, 0)
     gone.write_bytes(b"text")
     manifest = photographs.manifest()
-    photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    photographs.label(photographs.job(manifest, check_fraction=0.0))
     num_seen = photographs.num_seen()
-    ((_, record),) = photographs.label(photographs.job(manifest, flip_check_fraction=0.0))
+    ((_, record),) = photographs.label(photographs.job(manifest, check_fraction=0.0))
     assert record.num_refused == 1
     assert photographs.num_seen() == num_seen
 
@@ -194,7 +194,7 @@ def test_a_label_follows_the_grid_of_a_smaller_image(photographs, tmp_path):
 
 def test_statistics_stand_in_the_index(photographs, tmp_path):
     photographs.add("wild", 8)
-    photographs.label(photographs.job(flip_check_fraction=1.0), tmp_path / "out")
+    photographs.label(photographs.job(check_fraction=1.0), tmp_path / "out")
     index = read_index(tmp_path / "out" / "manifest.parquet")
     reader = ShardReader(tmp_path / "out")
     for place, row in enumerate(index.itertuples()):
@@ -203,7 +203,7 @@ def test_statistics_stand_in_the_index(photographs, tmp_path):
         assert row.label_p50 == pytest.approx(np.median(label), abs=1e-3)
         assert row.flip_inconsistency < 1e-5  # the teacher's blur is symmetric
         assert row.ramp_correlation > 0.5
-    part = photographs.job(flip_check_fraction=0.5)
+    part = photographs.job(check_fraction=0.5)
     photographs.label(part, tmp_path / "out")
     index = read_index(tmp_path / "out" / "manifest.parquet")
     assert 0 < index["flip_inconsistency"].notna().sum() < 8
@@ -211,10 +211,10 @@ def test_statistics_stand_in_the_index(photographs, tmp_path):
 
 def test_a_label_is_compared_with_the_answer_at_another_resolution(photographs, tmp_path):
     photographs.add("wild", 8)
-    photographs.label(photographs.job(flip_check_fraction=0.5), tmp_path / "plain")
+    photographs.label(photographs.job(check_fraction=0.5), tmp_path / "plain")
     seen = photographs.num_seen()
     (tmp_path / "again").mkdir()
-    job = photographs.job(flip_check_fraction=0.5, check_scale=1.5, store=tmp_path / "again")
+    job = photographs.job(check_fraction=0.5, check_scale=1.5, store=tmp_path / "again")
     photographs.label(job, tmp_path / "checked")
     plain, checked = (
         read_index(tmp_path / name / "manifest.parquet") for name in ("plain", "checked")
@@ -260,9 +260,9 @@ def fail_when(photographs, condition, error):
 
 def test_a_shard_that_fails_once_is_tried_again_after_the_others(photographs, tmp_path):
     photographs.add("wild", 12)
-    job = photographs.job(flip_check_fraction=0.0, batch_size=1)
+    job = photographs.job(check_fraction=0.0, batch_size=1)
     (tmp_path / "other").mkdir()
-    expected = photographs.job(flip_check_fraction=0.0, batch_size=1, store=tmp_path / "other")
+    expected = photographs.job(check_fraction=0.0, batch_size=1, store=tmp_path / "other")
     photographs.label(expected, tmp_path / "expected", samples_per_shard=3)
     photographs.teacher.batch_sizes.clear()
     failures = iter([RuntimeError("a kernel did not start")])
@@ -280,7 +280,7 @@ def test_a_shard_that_fails_three_times_is_set_aside_and_tried_again_by_the_next
     photographs, tmp_path, caplog
 ):
     photographs.add("wild", 12)
-    job = photographs.job(flip_check_fraction=0.0, batch_size=1)
+    job = photographs.job(check_fraction=0.0, batch_size=1)
     repair = fail_when(
         photographs, lambda images: photographs.num_seen() == 11, RuntimeError("no\nmore")
     )
@@ -377,7 +377,7 @@ def test_a_slow_store_holds_the_teacher_back(photographs, monkeypatch):
         return write(writer, sample_id, **parts)
 
     monkeypatch.setattr(ShardWriter, "add", wait)
-    job = photographs.job(batch_size=2, flip_check_fraction=0.0)
+    job = photographs.job(batch_size=2, check_fraction=0.0)
     photographs.label(job, samples_per_shard=60)
     assert len(most_ahead) == 60
     assert max(most_ahead) <= (3 + 1) * 2 * 2 + 2  # batches ahead of writing and of encoding

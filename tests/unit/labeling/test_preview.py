@@ -36,14 +36,14 @@ def test_a_constant_label_is_black(photographs, tmp_path):
     photographs.add("wild", 1)
     torch.nn.init.zeros_(photographs.teacher.blur.weight)
     photographs.teacher.forward = lambda images: images[:, 0] * 0 + 3
-    photographs.label(photographs.job(flip_check_fraction=0.0), tmp_path / "out")
+    photographs.label(photographs.job(check_fraction=0.0), tmp_path / "out")
     picture = draw_labels(tmp_path / "out", num_samples=1)
     assert picture[:, 214:].max() == 0
 
 
 def test_draws_the_worst_of_each_measure(photographs, tmp_path):
     photographs.add("wild", 6)
-    job = photographs.job(flip_check_fraction=1.0, check_scale=1.5)
+    job = photographs.job(check_fraction=1.0, check_scale=1.5)
     photographs.label(job, tmp_path / "out")
     pictures = draw_worst_labels(tmp_path / "out", num_samples=2)
     assert {"scale_inconsistency", "ramp_correlation"} <= set(pictures) <= set(WORST_BY)

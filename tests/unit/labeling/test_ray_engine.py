@@ -120,14 +120,14 @@ def expected(photographs, tmp_path):
     """What the engine `inline` makes of the same photographs."""
     photographs.add("wild", NUM)
     (tmp_path / "inline").mkdir()
-    job = photographs.job(store=tmp_path / "inline", flip_check_fraction=0.0)
+    job = photographs.job(store=tmp_path / "inline", check_fraction=0.0)
     photographs.label(job, samples_per_shard=3)
     photographs.teacher.batch_sizes.clear()
     return contents(tmp_path / "inline")
 
 
 def label(photographs, **changes):
-    job = photographs.job(flip_check_fraction=0.0)
+    job = photographs.job(check_fraction=0.0)
     job = replace(job, **changes)
     return photographs.label(job, samples_per_shard=3, engine="ray")
 
@@ -145,7 +145,7 @@ def test_workers_give_the_bytes_of_one_process_and_hand_out_fewer_towards_the_en
 
 
 def test_attempts_carry_their_worker_and_the_places_of_the_plan(photographs, ray, expected):
-    job = photographs.job(flip_check_fraction=0.0)
+    job = photographs.job(check_fraction=0.0)
     shards = plan_shards(job.manifest, samples_per_shard=3, recipe=job.recipe)
     num_samples = []
     attempts = list(label_shards("ray", shards, job, on_samples=num_samples.append))

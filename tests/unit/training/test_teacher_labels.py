@@ -41,7 +41,7 @@ def test_image_and_label_are_those_of_the_shards(photographs, tmp_path, codec, s
 
 
 def test_nothing_is_compared_and_the_teacher_is_asked_at_each_read(photographs):
-    live = asked(photographs.job(flip_check_fraction=1.0, check_scale=1.5))
+    live = asked(photographs.job(check_fraction=1.0, check_scale=1.5))
     assert photographs.num_seen() == 0
     for place in (3, 3, 5):
         live.read(place)
