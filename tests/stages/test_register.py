@@ -31,6 +31,7 @@ def registered(tmp_path_factory, empty_store):
     """A project whose model was registered once, through the command line's function."""
     root = tmp_path_factory.mktemp("registered")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))  # as below
         patch.chdir(root)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         write_project(root)
@@ -51,6 +52,8 @@ def served(registered):
     import mlflow
 
     with pytest.MonkeyPatch.context() as patch:
+        # MLflow puts the version's own modules first, and later tests' processes would find those.
+        patch.setattr(sys, "path", list(sys.path))
         patch.chdir(registered)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         connect()
