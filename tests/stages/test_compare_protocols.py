@@ -13,25 +13,14 @@ from dav2.data.open import open_dataset
 from dav2.models import checkpoints
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from stages import compare_protocols, noisy_truth
+from tests.fixtures.evaluating import EVALUATE
 
-PARAMS = """
+SOURCES = """
 sources:
   rooms: {reader: diode, root: rooms, watch: rooms, domain: indoor, roles: {evaluation: [val]}}
-evaluate:
-  device: cpu
-  dtype: float32
-  num_threads: 1
-  batch_size: 2
-  short_side_px: 28
-  relative: default/relative
-  metric: {indoor: default/indoor, outdoor: default/outdoor}
-  protocols: {}
-  num_pairs: 20
-  min_pair_ratio: 1.3
-  baseline_samples: 100
-  saved_predictions: 0
+"""
+PARAMS = f"""{SOURCES}{EVALUATE}  saved_predictions: 0
   consistency_samples: 0
-  bootstrap_resamples: 20
 """
 HEIGHT, WIDTH = 30, 40
 

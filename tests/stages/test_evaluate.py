@@ -20,8 +20,9 @@ from dav2.models.interchange import write_transformers, write_upstream
 from stages import evaluate, evaluate_trivial
 from stages.evaluated_model import load_evaluated
 from stages.evaluation import Evaluation, saved_rows
+from tests.fixtures.evaluating import EVALUATE
 
-PARAMS = """
+SOURCES = """
 sources:
   rooms: {reader: diode, root: rooms, watch: rooms, domain: indoor, roles: {evaluation: [val]}}
   streets:
@@ -29,21 +30,9 @@ sources:
   stereo:
     {reader: middlebury, root: stereo, watch: stereo, domain: mixed, roles: {evaluation: [all]}}
   points: {reader: da2k, root: points, watch: points, domain: mixed, roles: {evaluation: [test]}}
-evaluate:
-  device: cpu
-  dtype: float32
-  num_threads: 1
-  batch_size: 2
-  short_side_px: 28
-  relative: default/relative
-  metric: {indoor: default/indoor, outdoor: default/outdoor}
-  protocols: {}
-  num_pairs: 20
-  min_pair_ratio: 1.3
-  baseline_samples: 100
-  saved_predictions: 2
+"""
+PARAMS = f"""{SOURCES}{EVALUATE}  saved_predictions: 2
   consistency_samples: 1
-  bootstrap_resamples: 20
 """
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
 READERS = {"rooms": "diode", "streets": "diode", "stereo": "middlebury", "points": "da2k"}
