@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,14 @@ _BATCH_PIXELS = 1 << 25
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class Spent:
+    """What predicting took; reading and measuring are not in it."""
+
+    seconds: float = 0.0
+    num_images: int = 0
+
+
 def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None:
     """Writes the measures of one model.
 
@@ -59,7 +68,7 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
         manifest_path: Gated manifest of the evaluation sources.
         checkpoint: The model: ours, a `.pth` of the authors, or a folder of Transformers.
         output: Folder to write: `metrics.json`, `per_image.parquet`, `pairs.parquet`,
-            `predictions/*.png`, `predictions.json` and `protocols.json`.
+            `predictions/*.png`, `predictions.json`, `protocols.json` and `calibration.json`.
 
     Raises:
         SystemExit: With one line, if parameters, checkpoint or samples are not what they should be.
@@ -83,11 +92,15 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
         waiting = len(manifest) - len(evaluation.done)
         model = load_evaluated(checkpoint)
         reader = ManifestReader(manifest, sources)
-        begin_s = time.monotonic()
-        for predicted in _predicted(params, manifest, reader, model, evaluation.done):
+        begin_s, spent = time.monotonic(), Spent()
+        for predicted in _predicted(params, manifest, reader, model, evaluation.done, spent):
             evaluation.add(predicted)
         if waiting:
             run.log_metrics({"seconds_per_image": (time.monotonic() - begin_s) / waiting})
+        if spent.num_images:
+            latency_s = spent.seconds / spent.num_images
+            run.log_metrics({"prediction_seconds_per_image": latency_s})
+            run.add_facts({"prediction_seconds_per_image": round(latency_s, 6)})
         num_parameters = sum(weights.numel() for weights in model.network.parameters())
         metrics = evaluation.finish({"parameters": num_parameters, "bytes": _num_bytes(checkpoint)})
         with written_whole(output) as folder:
@@ -105,8 +118,9 @@ def _predicted(
     reader: ManifestReader,
     model: EvaluatedModel,
     done: Set[int],
+    spent: Spent,
 ) -> Iterator[Predicted]:
-    """Yields one prediction for each row that is not done, a batch at a time."""
+    """Yields one prediction for each row that is not done, a batch at a time; adds up the time."""
     from tqdm import tqdm
 
     from dav2.prediction.changes import inconsistencies
@@ -122,7 +136,10 @@ def _predicted(
                 continue  # batches stay as they are: another one may round otherwise
             samples = [reader.read(row) for row in rows]
             wanted = [inputs[sources[row]] for row in rows]
+            begin_s = time.monotonic()
             maps = predict_inputs(params, model, samples, wanted, dtype)
+            spent.seconds += time.monotonic() - begin_s
+            spent.num_images += len(rows)
             for row, sample, kinds, found in zip(rows, samples, wanted, maps, strict=True):
                 if row in done:
                     continue

@@ -5,6 +5,7 @@ Axes: H height, W width (pixels of an image as stored).
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from dav2.data.booster import Booster
@@ -25,6 +26,7 @@ from dav2.data.open import SourceLocation
 from dav2.data.sample import DepthSample
 from dav2.labeling.codec import encode_label
 from dav2.metrics.depth import AlignedDepth
+from stages.evaluation_calibration import Counts, calibration, depth_counts
 from stages.evaluation_measures import (
     PAIRS,
     PER_IMAGE,
@@ -43,6 +45,7 @@ Kind = Literal["relative", "metric"]
 KINDS: tuple[Kind, ...] = ("relative", "metric")
 
 OUTPUTS = (
+    "calibration.json",
     "metrics.json",
     "pairs.parquet",
     "per_image.parquet",
@@ -177,6 +180,7 @@ class Evaluation:
         self._per_image: list[dict[str, Any]] = []
         self._pairs: list[dict[str, Any]] = []
         self._pictures: dict[str, dict[str, Any]] = {}
+        self._counts: dict[str, Counts] = {}
         self.panels: dict[str, UInt8[np.ndarray, "H W3 3"]] = {}
         """Per source, the first saved sample: image, truth where known, prediction."""
         self.done: set[int] = set()
@@ -206,12 +210,17 @@ class Evaluation:
             self._pairs += measure_annotated(row, prediction, reader=reader)
         aligned = None
         if sample.depth is not None:
-            aligned = self._add_dense(predicted, prediction, kind="relative")
+            aligned, _ = self._add_dense(predicted, prediction, kind="relative")
+        counts: Counts = Counter()
         if predicted.depth_m is not None and sample.depth is not None and sample.scale_known:
-            self._add_dense(predicted, predicted.depth_m, kind="metric")
+            metric, pixels = self._add_dense(predicted, predicted.depth_m, kind="metric")
+            if metric is not None:
+                counts = depth_counts(metric.depth, sample.depth, pixels=pixels)
+                self._counts.setdefault(source, Counter()).update(counts)
         if predicted.row in self._saved:
             self._save(source, sample, prediction, aligned)
-        self._keep(predicted, per_image=self._per_image[before:], pairs=self._pairs[pairs_before:])
+        parts = {"per_image": self._per_image[before:], "pairs": self._pairs[pairs_before:]}
+        self._keep(predicted, {**parts, "counts": [[*key, n] for key, n in counts.items()]})
 
     def finish(self, model: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Writes the tables and returns the content of `metrics.json`.
@@ -231,6 +240,7 @@ class Evaluation:
             pq.write_table(table, self._folder / name, compression="zstd")
         write_json(self._pictures, self._folder / "predictions.json")
         write_json(self._described, self._folder / "protocols.json")
+        write_json(calibration(self._counts), self._folder / "calibration.json")
         metrics = summarise(
             per_image,
             pairs,
@@ -248,14 +258,11 @@ class Evaluation:
         (self._folder / _PROGRESS).unlink(missing_ok=True)
         return metrics
 
-    def _keep(
-        self, predicted: Predicted, *, per_image: list[dict[str, Any]], pairs: list[dict[str, Any]]
-    ) -> None:
+    def _keep(self, predicted: Predicted, parts: Mapping[str, Any]) -> None:
         """Appends what is known of one image, so that a later process need not measure it again."""
         entry = {
             "row": predicted.row,
-            "per_image": per_image,
-            "pairs": pairs,
+            **parts,
             "picture": self._pictures.get(predicted.sample.sample_id),
         }
         with (self._folder / _PROGRESS).open("a", encoding="utf-8") as stream:
@@ -273,6 +280,9 @@ class Evaluation:
             self.done.add(entry["row"])
             self._per_image += entry["per_image"]
             self._pairs += entry["pairs"]
+            source = str(self._manifest["source"].iloc[entry["row"]])
+            for *key, count in entry["counts"]:
+                self._counts.setdefault(source, Counter())[key[0], key[1]] += count
             if entry["picture"] is not None:
                 sample_id = self._manifest["sample_id"].iloc[entry["row"]]
                 self._pictures[sample_id] = entry["picture"]
@@ -281,8 +291,11 @@ class Evaluation:
 
     def _add_dense(
         self, predicted: Predicted, prediction: Float32[np.ndarray, "H W"], *, kind: Kind
-    ) -> AlignedDepth | None:
-        """Measures against the depth map; returns the aligned prediction, None without pixels."""
+    ) -> tuple[AlignedDepth | None, Bool[np.ndarray, "H W"]]:
+        """Measures against the depth map; returns the aligned prediction, None without pixels.
+
+        With it come the pixels that count.
+        """
         sample = predicted.sample
         manifest_row = self._manifest.iloc[predicted.row]
         source = str(manifest_row["source"])
@@ -293,7 +306,7 @@ class Evaluation:
         self._per_image.append(row)
         if aligned is None:
             logger.warning("%s: no pixel within the %s protocol", sample.sample_id, kind)
-            return None
+            return None, pixels
         reader = self._readers.get(source)
         if isinstance(reader, Booster):
             size = (sample.image.shape[0], sample.image.shape[1])
@@ -309,7 +322,7 @@ class Evaluation:
                 num_pairs=self._params.num_pairs,
                 min_pair_ratio=self._params.min_pair_ratio,
             )
-        return aligned
+        return aligned, pixels
 
     def _save(
         self,
