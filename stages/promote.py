@@ -15,6 +15,7 @@ from typing import Any
 
 from dav2.data.files import write_json
 from stages.evidence import check_evaluation
+from stages.fetch_champions import keep
 from stages.params import load
 from stages.program import run as run_program
 from stages.promotion import POLICY, Finding, PromotionParams, as_table, compare
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     logger.info("%s", outcome.says)
     if not outcome.is_done:
         raise SystemExit(1)
+    keep(client, given.name)  # for the report
 
 
 def promote(client: Any, name: str, *, is_approved: bool = False) -> Outcome:

@@ -13,18 +13,21 @@ from dav2.data.manifest import read_manifest
 from stages.matrix import MatrixParams
 from stages.params import Params, load, read_document
 from stages.program import run
+from stages.report_beside import write_beside
 from stages.report_cards import dataset_card
 from stages.report_charts import graph_chart
+from stages.report_comparisons import comparisons, worst_cases
 from stages.report_evidence import (
     PictureOptions,
-    comparisons,
     label_examples,
     offender_examples,
     source_examples,
     worst_label_examples,
 )
+from stages.report_files import write_markdown, write_plot_tables
 from stages.report_graph import read_graph
-from stages.report_pictures import colours
+from stages.report_labels import label_quality
+from stages.report_pictures import colours, error_colours
 from stages.report_results import Model, is_relative, read_models
 from stages.report_sections import (
     label_facts,
@@ -35,13 +38,19 @@ from stages.report_sections import (
     source_rows,
     training_charts,
 )
-from stages.report_summary import gate_findings, summarise
-from stages.report_tables import dense_sources, metric_sections, result_sections, scenario_table
+from stages.report_summary import gate_findings, summarise, tiles
+from stages.report_tables import (
+    cost_chart,
+    dense_sources,
+    metric_sections,
+    result_sections,
+    scenario_section,
+)
+from stages.report_template import render
 from stages.sources import SourceParams, load_sources, locations
 from stages.tracking import recorded
 from stages.withdrawn import remove_withdrawn
 
-TEMPLATES = Path(__file__).parent / "templates"
 FAILED_GATES = Path(".work/gates")
 
 _NUM_WORST = 4  # labels shown by each measure
@@ -62,9 +71,10 @@ class ReportParams(Params):
 
 
 def main(output: Path, data: Path, reports: Path, *, partial: bool = False) -> None:
-    """Writes the page; the same inputs give the same bytes.
+    """Writes the page, `report.md` and the folder `plots` beside it; same inputs, same bytes.
 
-    Times and costs are not in it: it shows those of `.work/run_facts.js` where that file exists.
+    Times, costs and champions are not in it: it shows those of `.work/run_facts.js` and
+    `.work/report_facts.js` where these files exist.
 
     Args:
         output: HTML file to write.
@@ -78,27 +88,36 @@ def main(output: Path, data: Path, reports: Path, *, partial: bool = False) -> N
     """
     try:
         with recorded("report"):
+            matrix = load("matrix", MatrixParams)
             if not partial:
-                remove_withdrawn(reports / "training", load("matrix", MatrixParams).models)
-            content, missing = gather(data, reports, partial=partial)
+                remove_withdrawn(reports / "training", matrix.models)
+            evaluated, missing = read_models(reports / "evaluation", matrix)
+            content, missing = gather(data, reports, (evaluated, missing), partial=partial)
             if missing and not partial:
                 raise FileNotFoundError(
                     f"expected all results, got no {missing[0]}; --partial shows what there is"
                 )
-            page = _render({**content, "missing": missing})
+            page = render("report.html.jinja", content)
             with written_whole(output) as path:
                 path.write_text(page, encoding="utf-8")
+            write_markdown(content, output.with_name("report.md"))
+            dense = [result["source"] for result in content["results"]]
+            write_plot_tables(evaluated, dense, reports / "training", output.with_name("plots"))
+            write_beside(evaluated, reports / "evaluation", source=next(iter(dense), None))
     except (ValueError, OSError) as error:
         raise SystemExit(f"report: {error}") from None
     logger.info("%s: %.1f MB", output, len(page.encode()) / 1e6)
 
 
-def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any], list[str]]:
+def gather(
+    data: Path, reports: Path, read: tuple[list[Model], list[str]], *, partial: bool
+) -> tuple[dict[str, Any], list[str]]:
     """Returns what the page shows, and names of what it cannot show yet.
 
     Args:
         data: As `main`.
         reports: As `main`.
+        read: From `read_models`.
         partial: Take failed verdicts from `.work/gates` too.
 
     Raises:
@@ -108,16 +127,17 @@ def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any],
     matrix = load("matrix", MatrixParams)
     sources = load_sources()
     options = PictureOptions(params.picture_side_px, params.jpeg_quality)
-    evaluated, missing = read_models(reports / "evaluation", matrix)
+    evaluated, missing = read
     verdicts = read_verdicts(reports / "gates", FAILED_GATES if partial else None)
     charts = training_charts(reports / "training", matrix.models)
     listed = source_rows(data / "ingest", sources)
     labels = label_facts(data / "training" / "pseudo")
     gated = data / "gated" / "evaluation.parquet"
-    missing += _missing(matrix, charts, listed)
+    missing = missing + _missing(matrix, charts, listed)
     missing += [] if labels else ["pseudo-labels"]
     missing += [] if gated.is_file() else ["gated evaluation samples"]
     content = {
+        "missing": missing,
         "graph": graph_chart(
             "Stages of the pipeline", read_graph(read_document()), states=_states(verdicts)
         ),
@@ -130,22 +150,11 @@ def gather(data: Path, reports: Path, *, partial: bool) -> tuple[dict[str, Any],
         "verdicts": verdicts,
         "models": model_facts(evaluated),
         "provenance": provenance(data, sources),
-        "scale": _scale(),
+        "scale": _gradient(colours()),
+        "error_scale": _gradient(error_colours()),
         **_judged(evaluated, verdicts, sources),
-        "results": [],
-        "comparisons": [],
+        **_pictured(evaluated, matrix, reports / "evaluation", gated, options=options),
     }
-    if evaluated and gated.is_file():
-        unseen = _unseen(sources)
-        content["results"] = result_sections(evaluated, read_manifest(gated), unseen)
-        content["comparisons"] = comparisons(
-            reports / "evaluation",
-            gated,
-            _shown(evaluated, matrix),
-            locations(),
-            first=unseen,
-            options=options,
-        )
     return content, missing
 
 
@@ -154,14 +163,45 @@ def _judged(
     verdicts: Sequence[dict[str, Any]],
     sources: Mapping[str, SourceParams],
 ) -> dict[str, Any]:
-    """Returns the summary and the tables that need no sample."""
+    """Returns the summary, and the tables and charts that need no sample."""
     relative = [model for model in evaluated if is_relative(model)]
     dense = dense_sources(relative)
     unseen = [name for name in dense if name in _unseen(sources)]
+    findings = summarise(relative, dense, unseen=unseen)
+    first = next(iter([*unseen, *dense]), None)
+    sizes = {
+        model.name: float(model.metrics["model"]["parameters"])
+        for model in evaluated
+        if "model" in model.metrics
+    }
     return {
-        "findings": [*summarise(relative, dense, unseen=unseen), *gate_findings(verdicts)],
-        "scenarios": scenario_table(evaluated),
+        "findings": [*findings, *gate_findings(verdicts)],
+        "tiles": tiles(relative, findings, verdicts, source=first),
+        "sizes": cost_chart(relative, first, sizes, title="parameters") if first else "",
+        "scenarios": scenario_section(evaluated),
         "metric": metric_sections(evaluated),
+    }
+
+
+def _pictured(
+    evaluated: Sequence[Model],
+    matrix: MatrixParams,
+    evaluation: Path,
+    gated: Path,
+    *,
+    options: PictureOptions,
+) -> dict[str, Any]:
+    """Returns what needs the samples of the evaluation."""
+    if not evaluated or not gated.is_file():
+        return {"results": [], "comparisons": [], "worst": []}
+    unseen = _unseen(load_sources())
+    shown = _shown(evaluated, matrix)
+    places = locations()
+    asked: dict[str, Any] = {"first": unseen, "options": options}
+    return {
+        "results": result_sections(evaluated, read_manifest(gated), unseen),
+        "comparisons": comparisons(evaluation, gated, shown, places, **asked),
+        "worst": worst_cases(evaluation, gated, shown, places, **asked),
     }
 
 
@@ -196,13 +236,14 @@ def _label_examples(
     folder: Path, facts: object, params: ReportParams, options: PictureOptions
 ) -> dict[str, list[Any]]:
     if facts is None or not params.label_examples:
-        return {"label_examples": [], "worst_labels": []}
+        return {"label_examples": [], "worst_labels": [], "label_quality": []}
     num_worst = min(_NUM_WORST, params.label_examples)
     return {
         "label_examples": label_examples(
             folder, num_examples=params.label_examples, options=options
         ),
         "worst_labels": worst_label_examples(folder, num_examples=num_worst, options=options),
+        "label_quality": label_quality(folder),
     }
 
 
@@ -232,24 +273,10 @@ def _states(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return states
 
 
-def _scale() -> str:
-    """Returns the colours of the depth maps from far to near, as a CSS gradient."""
-    table = colours()
+def _gradient(table: Sequence[tuple[int, int, int]]) -> str:
+    """Returns colours, the first at the left, as steps of a CSS gradient."""
     steps = [table[round(place * (len(table) - 1) / 12)] for place in range(13)]
     return ", ".join(f"rgb({red} {green} {blue})" for red, green, blue in steps)
-
-
-def _render(content: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(content)
 
 
 if __name__ == "__main__":

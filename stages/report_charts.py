@@ -35,7 +35,7 @@ def line_chart(title: str, lines: Sequence[Line]) -> str:
         return ""
     width, height, left, right, top, bottom = 420, 210, 46, 12, 12, 30
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    ticks = _ticks(min(y for _, y in points), max(y for _, y in points), 4)
+    ticks = ticks_around(min(y for _, y in points), max(y for _, y in points), 4)
     y_low, y_high = ticks[0], ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def line_chart(title: str, lines: Sequence[Line]) -> str:
     for line in lines:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line.points))
         parts.append(f'<polyline class="line {line.tone}" points="{path}"/>')
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def bar_chart(
@@ -97,7 +97,7 @@ def bar_chart(
         parts.append(
             f'<text class="tick" x="{x}" y="{height - 4}" text-anchor="{anchor}">{text}</text>'
         )
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def dot_chart(title: str, dots: Sequence[Dot], *, percent: bool) -> str:
@@ -107,7 +107,7 @@ def dot_chart(title: str, dots: Sequence[Dot], *, percent: bool) -> str:
     width, left, right, step, top = 420, 150, 54, 24, 8
     height = top + step * len(dots) + 24
     ends = [end for dot in dots for end in (*(dot.interval or ()), dot.value)]
-    ticks = _ticks(min(ends), max(ends), 4)
+    ticks = ticks_around(min(ends), max(ends), 4)
 
     def place(value: float) -> float:
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (width - left - right)
@@ -137,7 +137,7 @@ def dot_chart(title: str, dots: Sequence[Dot], *, percent: bool) -> str:
         parts.append(
             f'<text class="value" x="{width}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    return _svg(width, height, title, parts)
+    return svg(width, height, title, parts)
 
 
 def graph_chart(title: str, graph: Graph, *, states: Mapping[str, str]) -> str:
@@ -180,10 +180,11 @@ def graph_chart(title: str, graph: Graph, *, states: Mapping[str, str]) -> str:
             f'data-stage="{escape(node.name)}">{escape(node.note)}</text>'
             f"<title>{escape(node.says)}</title></g>"
         )
-    return _svg(width, height, title, parts, extra=f' style="min-width:{width}px"')
+    return svg(width, height, title, parts, extra=f' style="min-width:{width}px"')
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[str], extra: str = "") -> str:
+def svg(width: float, height: float, title: str, parts: Sequence[str], extra: str = "") -> str:
+    """Returns a drawing of a size in units of its own, named for those who cannot see it."""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}"{extra}>'
         + "".join(parts)
@@ -191,7 +192,7 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str], extra: s
     )
 
 
-def _ticks(low: float, high: float, number: int) -> list[float]:
+def ticks_around(low: float, high: float, number: int) -> list[float]:
     """Returns round values that enclose a range, about `number` of them."""
     raw = (high - low or abs(high) or 1.0) / number
     power = 10.0 ** floor(log10(raw))

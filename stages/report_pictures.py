@@ -6,6 +6,7 @@ Axes: H height, W width (pixels).
 import base64
 import io
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -44,13 +45,32 @@ def depth_uri(
     codes = 1 + np.rint(np.clip(scaled, 0, 1) * (_COLOURS - 1)).astype(np.uint8)
     if valid is not None:
         codes = np.where(valid, codes, np.uint8(_UNKNOWN))
-    picture = Image.fromarray(codes)
-    picture.putpalette([128, 128, 128, *(channel for colour in colours() for channel in colour)])
-    # Nearest: codes are names of colours, and edges stay where they are.
-    picture.thumbnail((side_px, side_px), Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True, transparency=_UNKNOWN)
-    return _address("image/png", stream)
+    return _palette_address(Image.fromarray(codes), colours(), side_px)
+
+
+def error_uri(
+    predicted: Float32[np.ndarray, "H W"],
+    true: Float32[np.ndarray, "H W"],
+    *,
+    valid: Bool[np.ndarray, "H W"],
+    side_px: int,
+) -> str:
+    """Returns where a prediction is too near (blue) and too far (red), as the address of a PNG.
+
+    White is right, the full colours are half and twice the true depth, or beyond.
+
+    Args:
+        predicted: Inverse depth in the unit of `true`.
+        true: Inverse depth.
+        valid: Pixels with a truth; the others are transparent, and so is what is infinitely far.
+        side_px: Largest longer side.
+    """
+    known = valid & (true > 0) & (predicted > 0)
+    factor = np.divide(true, predicted, where=known, out=np.ones_like(true))
+    scaled = (np.clip(np.log2(factor), -1, 1) + 1) / 2
+    codes = 1 + np.rint(scaled * (_COLOURS - 1)).astype(np.uint8)
+    picture = Image.fromarray(np.where(known, codes, np.uint8(_UNKNOWN)))
+    return _palette_address(picture, error_colours(), side_px)
 
 
 def shown_span(
@@ -85,8 +105,31 @@ def colours() -> tuple[tuple[int, int, int], ...]:
     """Returns the colours from far to near, red, green and blue from 0 to 255."""
     from matplotlib import colormaps
 
-    table = colormaps["magma"](np.linspace(0.0, 1.0, _COLOURS), bytes=True)
+    return _table(colormaps["magma"])
+
+
+@cache
+def error_colours() -> tuple[tuple[int, int, int], ...]:
+    """Returns the colours from half to twice the true depth, likewise."""
+    from matplotlib import colormaps
+
+    return _table(colormaps["RdBu_r"])
+
+
+def _table(colour_map: Any) -> tuple[tuple[int, int, int], ...]:
+    table = colour_map(np.linspace(0.0, 1.0, _COLOURS), bytes=True)
     return tuple((int(red), int(green), int(blue)) for red, green, blue, _ in table)
+
+
+def _palette_address(
+    picture: Image.Image, table: tuple[tuple[int, int, int], ...], side_px: int
+) -> str:
+    picture.putpalette([128, 128, 128, *(channel for colour in table for channel in colour)])
+    # Nearest: codes are names of colours, and edges stay where they are.
+    picture.thumbnail((side_px, side_px), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True, transparency=_UNKNOWN)
+    return _address("image/png", stream)
 
 
 def _address(kind: str, stream: io.BytesIO) -> str:

@@ -70,6 +70,8 @@ class Model:
     pictures: Mapping[str, Any] = field(default_factory=dict)
     protocols: Mapping[str, Any] = field(default_factory=dict)
     """By source and kind (`relative`, `metric`); `says` is the line that stands beside numbers."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Content of `calibration.json`."""
 
     def value(self, source: str, key: str, protocol: str = "relative") -> float | None:
         """Returns a mean over the images of a source; None where it was not measured."""
@@ -111,21 +113,42 @@ def read_models(evaluation: Path, matrix: MatrixParams) -> tuple[list[Model], li
                 pd.read_parquet(folder / "pairs.parquet"),
                 json.loads((folder / "predictions.json").read_bytes()),
                 json.loads((folder / "protocols.json").read_bytes()),
+                json.loads((folder / "calibration.json").read_bytes()),
             )
         )
     return models, missing
 
 
-def protocol_line(models: Sequence[Model], source: str, kind: str = "relative") -> str:
+def protocol_of(models: Sequence[Model], source: str, kind: str = "relative") -> dict[str, Any]:
     """Returns how the numbers of a source came about, as the first model's files say.
 
     Args:
         models: Of one table.
         source: Name of the source.
         kind: `relative` or `metric`.
+
+    Returns:
+        `says`, a line, and `fields`, pairs of a word and what it is; both empty if no file says.
     """
-    lines = (model.protocols.get(source, {}).get(kind, {}).get("says", "") for model in models)
-    return next((line for line in lines if line), "")
+    entries = (model.protocols.get(source, {}).get(kind, {}) for model in models)
+    entry: Mapping[str, Any] = next((entry for entry in entries if entry), {})
+    shown = ("name", "alignment", "min_depth_m", "max_depth_m", "crop", "image_crop", "sky",
+             "floor_inverse_depth", "is_clipped", "erode_px", "max_spread", "averaging",
+             "paper")  # fmt: skip
+    fields = [(key.replace("_", " "), _word(entry[key])) for key in shown if key in entry]
+    given = entry.get("input", {})
+    fields += [(f"input, {key.replace('_', ' ')}", _word(value)) for key, value in given.items()]
+    return {"says": entry.get("says", ""), "fields": fields}
+
+
+def _word(value: Any) -> str:
+    match value:
+        case None:
+            return "as the model or the truth has it"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return f"{value:g}" if isinstance(value, int | float) else str(value).replace("_", " ")
 
 
 def is_relative(model: Model) -> bool:

@@ -18,6 +18,17 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the top of the page."""
+
+    says: str
+    value: str
+    note: str
+    tone: str
+    link: str
+
+
 _COMPARED = tuple(
     measure
     for measure in MEASURES
@@ -154,6 +165,56 @@ def gate_findings(verdicts: Sequence[dict[str, Any]]) -> list[Finding]:
         if not found["success"] and found["severity"] == "critical"
     )
     return [Finding("fail", f"Not passed: {names}.", details)]
+
+
+def tiles(
+    models: Sequence[Model],
+    findings: Sequence[Finding],
+    verdicts: Sequence[dict[str, Any]],
+    *,
+    source: str | None,
+) -> list[Tile]:
+    """Returns the few numbers that stand largest.
+
+    Args:
+        models: Models and baselines of relative depth.
+        findings: From `summarise`.
+        verdicts: Verdict files.
+        source: Evaluation source that matters most; None: there is none.
+    """
+    found = []
+    if verdicts:
+        num_failed = sum(not verdict["success"] for verdict in verdicts)
+        num_warnings = sum(verdict["num_warnings"] for verdict in verdicts)
+        noted = f", {num_warnings} warnings" if num_warnings else ""
+        tone = "fail" if num_failed else "warn" if num_warnings else "pass"
+        word = f"{num_failed} failed" if num_failed else "passed"
+        found.append(Tile("gates", word, f"{len(verdicts)} verdicts{noted}", tone, "#gates"))
+    measure = next(entry for entry in MEASURES if entry.key == "pair_accuracy")
+    students = [model for model in models if model.tone == "pseudo"]
+    for model in students if source is not None else ():
+        assert source is not None
+        value, ends = (read(source, measure.key) for read in (model.value, model.interval))
+        if value is None:
+            continue
+        note = f"{model.label}, 95 % "
+        note += (
+            f"{measure.text(ends[0])} to {measure.text(ends[1])}" if ends else "interval unknown"
+        )
+        says = f"pairs in order on {source}"
+        found.append(Tile(says, f"{measure.text(value)} %", note, "plain", "#results"))
+        break
+    for finding in findings[:1] if students else ():
+        word = {"pass": "better", "fail": "worse"}.get(finding.tone, "no clear difference")
+        note = "on images of a kind without labels in training"
+        found.append(Tile("pseudo-labels against control", word, note, finding.tone, "#findings"))
+    scored = [m for m in models if m.tone != "trivial" and "da2k" in m.metrics]
+    if scored:
+        best = max(scored, key=lambda model: model.metrics["da2k"]["balanced"])
+        text = f"{100 * best.metrics['da2k']['balanced']:.1f} %"
+        note = f"{best.label}; chance is 50"
+        found.append(Tile("annotated pairs, balanced", text, note, "plain", "#pairs"))
+    return found
 
 
 def _text(model: Model, source: str, measure: Measure) -> str:

@@ -3,7 +3,7 @@
 Everything here is worked out from the files of the evaluations; no sample is opened.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,20 @@ import pandas as pd
 
 from dav2.metrics.bootstrap import bootstrap_interval
 from stages.evaluation_summary import RESERVED
+from stages.report_calibration import calibrations
 from stages.report_charts import Dot, dot_chart
+from stages.report_plots import BarGroup, Place, grouped_bars, scatter_chart
 from stages.report_results import (
     MEASURES,
     METRIC_MEASURES,
     Measure,
     Model,
     is_relative,
-    protocol_line,
+    protocol_of,
 )
+
+HEADLINE = "pair_accuracy"
+"""The measure that models are drawn by against their cost."""
 
 
 def result_sections(
@@ -50,7 +55,7 @@ def result_sections(
                 "is_unseen": source in unseen,
                 "num_images": int(max(counts, default=0)),
                 "table": table(relative, source, MEASURES),
-                "protocol": protocol_line(relative, source),
+                "protocol": protocol_of(relative, source),
                 "charts": charts,
                 "dataset": ", ".join(
                     sorted(set(manifest[manifest["source"] == source]["dataset"]))
@@ -75,13 +80,19 @@ def metric_sections(models: Sequence[Model]) -> list[dict[str, Any]]:
     for source in sources:
         judged = [m for m in models if source in m.metrics.get("metric", {})]
         found = table(judged, source, METRIC_MEASURES, "metric")
-        line = protocol_line(judged, source, "metric")
-        sections.append({"source": source, "table": found, "protocol": line})
+        sections.append(
+            {
+                "source": source,
+                "table": found,
+                "protocol": protocol_of(judged, source, "metric"),
+                "calibrations": calibrations(judged, source),
+            }
+        )
     return sections
 
 
-def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
-    """Returns the accuracy on annotated pairs by scenario, with the number of pairs."""
+def scenario_section(models: Sequence[Model]) -> dict[str, Any] | None:
+    """Returns bars and a table of the accuracy on annotated pairs by scenario."""
     scored = [model for model in models if is_relative(model) and "da2k" in model.metrics]
     if not scored:
         return None
@@ -89,31 +100,76 @@ def scenario_table(models: Sequence[Model]) -> dict[str, Any] | None:
     names = [name for name in names if name not in ("all", "balanced")]
     pairs = scored[0].pairs
     counts = pairs[pairs["dataset"] == "da2k"].groupby("scenario").size().to_dict()
+    columns = [{"name": name.replace("_", " "), "count": counts.get(name)} for name in names]
+    total = {"count": int(sum(counts.values()))}
+    columns += [{"name": "all pairs", **total}, {"name": "balanced", "count": None}]
+    names += ["all", "balanced"]
+    looking = [model for model in scored if model.tone != "trivial"]
     best = {
-        name: max(m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone != "trivial")
-        for name in (*names, "all", "balanced")
-        if any(m.tone != "trivial" for m in scored)
+        name: max((m.metrics["da2k"].get(name, 0.0) for m in looking), default=0.0)
+        for name in names
     }
     rows = [
         {
             "label": model.label,
             "tone": model.tone,
-            "cells": [
-                {
-                    "value": value,
-                    "best": model.tone != "trivial" and value == best.get(name),
-                    "text": f"{100 * value:.1f}",
-                }
-                for name in (*names, "all", "balanced")
-                for value in [model.metrics["da2k"].get(name, 0.0)]
-            ],
+            "cells": [_scenario_cell(model, name, best[name]) for name in names],
         }
         for model in scored
     ]
-    columns = [{"name": name.replace("_", " "), "count": counts.get(name)} for name in names]
-    total = {"count": int(sum(counts.values()))}
-    columns += [{"name": "all pairs", **total}, {"name": "balanced", "count": None}]
-    return {"columns": columns, "rows": rows}
+    groups = [
+        BarGroup(
+            column["name"] if column["count"] is None else f"{column['name']} ({column['count']})",
+            [
+                (model.tone, model.metrics["da2k"].get(name, 0.0), _pair_interval(model, name))
+                for model in looking
+            ],
+            max(
+                (m.metrics["da2k"].get(name, 0.0) for m in scored if m.tone == "trivial"),
+                default=None,
+            ),
+        )
+        for name, column in zip(names, columns, strict=True)
+    ]
+    chart = grouped_bars("Accuracy on annotated pairs by scenario", groups if looking else [])
+    return {"columns": columns, "rows": rows, "svg": chart, "models": looking}
+
+
+def _scenario_cell(model: Model, name: str, best: float) -> dict[str, Any]:
+    value = model.metrics["da2k"].get(name, 0.0)
+    ends = _pair_interval(model, name)
+    return {
+        "text": f"{100 * value:.1f}",
+        "best": model.tone != "trivial" and value == best,
+        "interval": "" if ends is None else f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f}",
+    }
+
+
+def _pair_interval(model: Model, name: str) -> tuple[float, float] | None:
+    ends = model.metrics.get("intervals", {}).get("da2k", {}).get(name)
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
+def cost_chart(
+    models: Sequence[Model], source: str, costs: Mapping[str, float], *, title: str
+) -> str:
+    """Returns the accuracy on a source's pairs of points against what a model costs.
+
+    Args:
+        models: Of which those that have both are drawn.
+        source: With depth.
+        costs: By name of the model, above 0.
+        title: Says what the costs are.
+    """
+    places = [
+        Place(model.label, model.tone, costs[model.name], value, model.interval(source, HEADLINE))
+        for model in models
+        if is_relative(model) and model.name in costs
+        if (value := model.value(source, HEADLINE)) is not None
+    ]
+    name = f"Pairs in order on {source} against {title}"
+    y_title = f"pairs in order on {source}, %"
+    return scatter_chart(name, places, x_title=title, y_title=y_title, percent=True)
 
 
 def dense_sources(models: Sequence[Model]) -> list[str]:
