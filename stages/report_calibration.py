@@ -65,6 +65,8 @@ def _quantile(
 
 
 def _said(drawn: Sequence[Spread]) -> str:
-    ends = (drawn[0], drawn[-1])
-    texts = [f"at {one.true_m:.2g} m it says {one.middle_m:.2g} m" for one in ends]
-    return f"In the middle of the predictions {texts[0]}, {texts[1]}."
+    near, far = drawn[0], drawn[-1]
+    return (
+        f"Where the truth is {near.true_m:.2g} m, half of the predictions are below "
+        f"{near.middle_m:.2g} m; where it is {far.true_m:.2g} m, below {far.middle_m:.2g} m."
+    )

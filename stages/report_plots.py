@@ -3,6 +3,7 @@
 `stages.report_charts` holds the simpler charts.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -64,8 +65,8 @@ def scatter_chart(
     """
     if not places:
         return ""
-    width, left, right, top, bottom = 560, 46, 190, 26, 40
-    height = max(240, top + bottom + 17 * len(places))
+    width, left, right, top, bottom = 470, 40, 160, 26, 40
+    height = max(230, top + bottom + 17 * len(places))
     ends = [end for place in places for end in (*(place.interval or ()), place.y)]
     marks = ticks_around(min(ends), max(ends), 4)
     low, high = _decade_ends([place.x for place in places])
@@ -89,9 +90,14 @@ def scatter_chart(
         parts.append(_grid(across(x), across(x), top, height - bottom))
         parts.append(_tick(across(x), height - bottom + 16, _short(x), "middle"))
     named = sorted(places, key=lambda place: down(place.y))
+    equal = Counter(place.x for place in named)
+    before: Counter[float] = Counter()
     heights = spread_out([down(place.y) for place in named], step=15, top=top, bottom=height - 12)
     for place, text_y in zip(named, heights, strict=True):
-        x, y = across(place.x), down(place.y)
+        # Models of one cost stand side by side, lest their intervals hide each other.
+        x = across(place.x) + 12 * (before[place.x] - (equal[place.x] - 1) / 2)
+        before[place.x] += 1
+        y = down(place.y)
         if place.interval is not None:
             parts.append(
                 f'<line class="whisker {place.tone}" x1="{x:.1f}" x2="{x:.1f}" '
@@ -112,7 +118,7 @@ def grouped_bars(title: str, groups: Sequence[BarGroup]) -> str:
     """
     if not groups:
         return ""
-    width, left, right, top, thick, gap = 640, 150, 44, 8, 11, 13
+    width, left, right, top, thick, gap = 640, 172, 40, 8, 11, 13
     heights = [len(group.bars) * (thick + 2) + gap for group in groups]
     height = top + sum(heights) + 22
 
@@ -200,9 +206,9 @@ def spread_out(places: Sequence[float], *, step: float, top: float, bottom: floa
 
 
 def _decade_ends(values: Sequence[float]) -> tuple[float, float]:
-    """Returns decimal logarithms a little outside of the values, at least half a decade apart."""
+    """Returns decimal logarithms a little outside of the values, at least 0.8 decades apart."""
     low, high = log10(min(values)), log10(max(values))
-    spare = max(0.06 * (high - low), (0.5 - (high - low)) / 2)
+    spare = max(0.06 * (high - low), (0.8 - (high - low)) / 2)
     return low - spare, high + spare
 
 

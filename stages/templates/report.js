@@ -42,6 +42,7 @@
       slider.value = Math.round(100 * (event.clientX - place.left) / place.width);
       slide();
     }
+    over.addEventListener("load", function () { stage.style.setProperty("--ratio", over.naturalWidth / over.naturalHeight); });
     slider.addEventListener("input", slide);
     box.querySelectorAll("select").forEach(function (list) { list.addEventListener("change", choose); });
     stage.addEventListener("pointerdown", function (event) { stage.setPointerCapture(event.pointerId); drag(event); });
@@ -90,8 +91,8 @@
     facts.forEach(function (fact) {
       var row = body.insertRow();
       [fact.stage + (fact.status === "FINISHED" ? "" : " (" + fact.status.toLowerCase() + ")"), fact.seconds.toFixed(1),
-       fact.peak_rss_mb + " MB" + (fact.peak_gpu_mb ? ", GPU " + fact.peak_gpu_mb + " MB" : ""), fact.device, costOf(fact), fact.started,
-       fact.run_id || ""].forEach(function (text) { row.insertCell().textContent = text; });
+       fact.peak_rss_mb + " MB" + (fact.peak_gpu_mb ? ", GPU " + fact.peak_gpu_mb + " MB" : ""), fact.device, costOf(fact),
+       fact.started.slice(0, 16).replace("T", " "), (fact.run_id || "").slice(0, 8)].forEach(function (text) { row.insertCell().textContent = text; });
       var name = fact.stage.split("@")[0];
       seconds[name] = (seconds[name] || 0) + fact.seconds;
       total += fact.seconds;
