@@ -65,7 +65,7 @@ def scatter_chart(
     """
     if not places:
         return ""
-    width, left, right, top, bottom = 470, 40, 160, 26, 40
+    width, left, right, top, bottom = 480, 40, 170, 26, 40
     height = max(230, top + bottom + 17 * len(places))
     ends = [end for place in places for end in (*(place.interval or ()), place.y)]
     marks = ticks_around(min(ends), max(ends), 4)
