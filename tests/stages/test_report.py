@@ -1,6 +1,7 @@
 """The page is made of what the stages left, whole or partial."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ def page(**options):
 
 def test_the_page_shows_every_part(report_project):
     text = page()
-    headings = ["In short", "Results", "Side by side", "Which point is closer", "Depth in metres"]
+    headings = ["In short", "What changed since the champion", "Accuracy and cost", "Results"]
+    headings += ["Which point is closer", "Depth in metres", "Side by side", "Worst cases"]
+    headings += ["Gates", "Data", "Pseudo-labels", "Training", "Pipeline and times", "Models"]
     assert "of the 5 samples kept, of 5" in text
-    for heading in [*headings, "Gates", "Data", "Training", "Pipeline", "Models"]:
-        assert f"<h2>{heading}</h2>" in text
+    assert re.findall(r"<h2 id=.*?>(.*?)</h2>", text) == [*headings, "Provenance"]
+    assert text.count("calibration of metric, indoor") == 1
+    assert "<dt>alignment</dt><dd>inverse depth</dd>" in text
     for name in (
         "teacher",
         "student, pseudo-labels",
@@ -59,16 +63,24 @@ def test_the_page_fetches_nothing_and_names_no_place(report_project):
         r"url\(([^)]*)\)", text
     )
     outside = {a for a in addresses if not a.startswith(("#", "data:"))}
-    assert outside == {"../.work/run_facts.js"}
+    samples = {address for address in outside if address.startswith("../raw/")}
+    assert outside - samples == {"../.work/run_facts.js", "../.work/report_facts.js"}
+    assert all((Path("reports") / address).is_file() for address in samples)
     assert "http" not in text.replace("http-equiv", "")
     assert str(report_project) not in text
 
 
 def test_two_pages_are_the_same_bytes(report_project):
-    page()
-    first = ARGUMENTS[0].read_bytes()
-    page()
-    assert ARGUMENTS[0].read_bytes() == first
+    def written():
+        page()
+        files = [Path("reports/index.html"), Path("reports/report.md")]
+        files += [path for path in Path("reports/plots").rglob("*") if path.is_file()]
+        return {path: path.read_bytes() for path in files}
+
+    first = written()
+    assert len(first) == 2 + 4 + 3 + 2 * 4
+    Path(".work/runs.jsonl").write_text('{"stage": "evaluate@teacher", "seconds": 1}\n')
+    assert written() == first
 
 
 def test_texts_from_data_are_escaped(report_project):
@@ -78,8 +90,6 @@ def test_texts_from_data_are_escaped(report_project):
 
 
 def test_a_missing_result_is_refused_in_a_line_and_named_in_a_partial_page(report_project):
-    import shutil
-
     shutil.rmtree("reports/evaluation/teacher")
     with pytest.raises(
         SystemExit, match="report: expected all results, got no evaluation of teacher"
@@ -91,9 +101,24 @@ def test_a_missing_result_is_refused_in_a_line_and_named_in_a_partial_page(repor
     assert "evaluation of teacher" in text
 
 
-def test_a_partial_page_shows_a_gate_that_failed(report_project):
-    import shutil
+def test_the_text_for_a_pull_request_has_the_tables_and_says_what_is_missing(report_project):
+    page()
+    text = Path("reports/report.md").read_text(encoding="utf-8")
+    assert "## wild_eval\n" in text
+    tables = [line for line in text.splitlines() if line.startswith("| student, pseudo-labels |")]
+    assert len(tables) == 3  # two sources and the annotated pairs
+    columns = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(columns) == 5
+    assert all(len({line.count("|") for line in lines}) == 1 for lines in columns)
+    assert "protocol default/relative" in text
+    shutil.rmtree("reports/evaluation")
+    page(partial=True)
+    text = Path("reports/report.md").read_text(encoding="utf-8")
+    assert "**Partial.** Not there yet: evaluation of teacher" in text
+    assert list(Path("reports/plots").rglob("*.csv")) == []
 
+
+def test_a_partial_page_shows_a_gate_that_failed(report_project):
     for folder in ("reports", "data/gated", "data/training"):
         shutil.rmtree(folder)
     write_json(verdict("data", "labelled", success=False), Path(".work/gates/data/labelled.json"))
@@ -112,7 +137,7 @@ def test_samples_that_a_failed_gate_names_are_shown(report_project):
 
     text = page(partial=True)
 
-    gates_part = text.split('<section id="gates">')[1].split("</section>")[0]
+    gates_part = text.split('<section id="gates"')[1].split("</section>")[0]
     assert gates_part.count("<img") == 1
     assert 'title="wild-0_jpg"' in gates_part
     assert "0.25" in gates_part
