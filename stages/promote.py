@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     logger.info("%s", outcome.says)
     if not outcome.is_done:
         raise SystemExit(1)
-    keep(client, given.name)  # for the report
+    _keep_for_report(client, given.name)
 
 
 def promote(client: Any, name: str, *, is_approved: bool = False) -> Outcome:
@@ -185,6 +185,16 @@ def _evaluated_anew(
     for key, value in (("evaluation.hash", hash_), ("evidence.run_id", run.run_id)):
         client.set_model_version_tag(champion.name, champion.version, key, value)
     return client.get_model_version(champion.name, champion.version)
+
+
+def _keep_for_report(client: Any, name: str) -> None:
+    """Copies the champion's tables; what fails here undoes no promotion."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        keep(client, name)
+    except (MlflowException, OSError) as error:
+        logger.error("%s: expected its tables for the report, got %s", name, error)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

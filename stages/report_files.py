@@ -81,8 +81,11 @@ def _write_curves(training: Path, name: str, folder: Path) -> None:
 
 
 def _write(path: Path, head: Sequence[str], rows: Iterable[Row]) -> None:
+    found = list(rows)
+    if not found:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(head)
-        table.writerows(rows)
+        table.writerows(found)

@@ -118,8 +118,8 @@ def grouped_bars(title: str, groups: Sequence[BarGroup]) -> str:
     """
     if not groups:
         return ""
-    width, left, right, top, thick, gap = 640, 172, 40, 8, 11, 13
-    heights = [len(group.bars) * (thick + 2) + gap for group in groups]
+    width, left, right, top, thick, label, gap = 400, 4, 36, 4, 9, 15, 8
+    heights = [label + len(group.bars) * (thick + 2) + gap for group in groups]
     height = top + sum(heights) + 22
 
     def across(share: float) -> float:
@@ -132,10 +132,9 @@ def grouped_bars(title: str, groups: Sequence[BarGroup]) -> str:
         parts.append(_tick(across(share), height - 6, f"{100 * share:g}", "middle"))
     y = float(top)
     for group, tall in zip(groups, heights, strict=True):
-        middle = y + (tall - gap) / 2
-        parts.append(f'<text x="0" y="{middle + 4:.1f}">{escape(group.label)}</text>')
+        parts.append(f'<text class="over" x="{left}" y="{y + 11:.1f}">{escape(group.label)}</text>')
         for index, (tone, share, interval) in enumerate(group.bars):
-            at = y + index * (thick + 2)
+            at = y + label + index * (thick + 2)
             parts.append(
                 f'<rect class="bar {tone}" x="{left}" y="{at:.1f}" rx="2" '
                 f'width="{max(1.0, across(share) - left):.1f}" height="{thick}"/>'
@@ -147,10 +146,10 @@ def grouped_bars(title: str, groups: Sequence[BarGroup]) -> str:
                     f'x2="{across(interval[1]):.1f}" y1="{at + thick / 2:.1f}" '
                     f'y2="{at + thick / 2:.1f}"/>'
                 )
-            parts.append(_tick(min(ends + 5, width - 26), at + 10, f"{100 * share:.0f}", "start"))
+            parts.append(_tick(min(ends + 5, width - 26), at + 8, f"{100 * share:.0f}", "start"))
         if group.mark is not None:
             x = across(group.mark)
-            parts.append(_grid(x, x, y - 3, y + tall - gap + 1, "mark trivial"))
+            parts.append(_grid(x, x, y + label - 3, y + tall - gap + 1, "mark trivial"))
         y += tall
     return svg(width, height, title, parts)
 

@@ -58,7 +58,9 @@
       entries.forEach(function (entry) {
         if (!entry.isIntersecting || !links[entry.target.id]) return;
         Object.keys(links).forEach(function (id) { links[id].removeAttribute("aria-current"); });
-        links[entry.target.id].setAttribute("aria-current", "true");
+        var link = links[entry.target.id], bar = link.closest("nav");
+        link.setAttribute("aria-current", "true");
+        bar.scrollLeft = link.offsetLeft - bar.clientWidth / 3;
       });
     }, { rootMargin: "-15% 0px -75% 0px" });
     document.querySelectorAll("main > section").forEach(function (section) { seen.observe(section); });

@@ -109,3 +109,15 @@ def test_a_policy_that_does_not_fit_costs_what_stands_beside_and_not_the_page(cl
         write_beside([], EVALUATION, source=None)
     assert not BESIDE.exists()
     assert "expected to write what stands beside the page" in caplog.text
+
+
+def test_tables_that_cannot_be_fetched_undo_no_promotion(client, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError("no answer")
+
+    monkeypatch.setattr(promoting, "connect", lambda: client)
+    monkeypatch.setattr(promoting, "keep", refuse)
+    add_version(client, 0.5)
+    promoting.main([NAME])
+    assert f"{NAME}: expected its tables for the report, got no answer" in caplog.text
+    assert not CHAMPIONS.exists()
