@@ -27,7 +27,7 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 repro: install .work/.params_checked  ## Rebuild what changed, from raw data to the report
-	dvc repro
+	dvc repro || { $(RUN) -m stages.report reports/index.html data reports --partial; exit 1; }
 	@echo "Report: file://$(CURDIR)/reports/index.html"
 
 # Imports every stage, so only when something changed.
