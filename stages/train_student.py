@@ -26,6 +26,7 @@ from stages.training import (
 from stages.training_params import (
     LabelNoise,
     RelativeLossParams,
+    RunningParams,
     Share,
     TrainingParams,
     Weight,
@@ -64,8 +65,18 @@ class MixtureParams(Params):
     synthetic: PositiveInt
 
 
+class StudentRunningParams(RunningParams):
+    """What decides no weight of a student."""
+
+    shards_root: str | None
+    """A copy of the folder of shards to read in its place, say `s3://bucket/training/pseudo`; of
+    the folder itself, its index and checksums are then enough."""
+
+
 class TrainStudentParams(TrainingParams):
     """How students learn: all of them, whatever their labels, so that they compare."""
+
+    running: StudentRunningParams
 
     encoder_weights: dict[EncoderName, str] | None
     """For each encoder, the checkpoint training starts from; null for random weights."""
@@ -206,6 +217,7 @@ def _data(labels: str, folder: Path, params: TrainStudentParams) -> "tuple[Sampl
             num_held_out=num_held_out,
             num_samples=params.num_pseudo_labels,
             seed=params.seed,
+            copy=params.running.shards_root,
         )
     manifest_path = folder / "manifest.parquet"
     return labelled_samples(manifest_path, num_held_out=num_held_out, noise=params.label_noise)

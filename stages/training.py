@@ -1,11 +1,12 @@
 """What the training stages share: samples, initial models, fingerprints and outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
 
 from dav2.data.files import sha256_of, write_json, written_whole
+from dav2.data.storage import open_storage
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import code_fingerprint, fingerprint
 from stages.sources import locations
@@ -99,7 +100,12 @@ def labelled_samples(
 
 
 def pseudo_labels(
-    folder: Path, *, num_held_out: int, num_samples: int | None = None, seed: int = 0
+    folder: Path,
+    *,
+    num_held_out: int,
+    num_samples: int | None = None,
+    seed: int = 0,
+    copy: str | None = None,
 ) -> "tuple[Samples, Samples, str]":
     """Returns pseudo-labels to train on, some held out evenly, and their fingerprint.
 
@@ -108,24 +114,41 @@ def pseudo_labels(
         num_held_out: Samples to validate on, the same whatever else is asked for.
         num_samples: Samples to train on, drawn by `seed`; None for all others.
         seed: Of the draw.
+        copy: Where the shards are read from, with index and checksums: another folder, or
+            `s3://bucket/prefix`; None for the folder itself.
 
     Raises:
         FileNotFoundError: If a shard, the index or the checksums are missing.
-        ValueError: If there are fewer labels than that.
+        ValueError: If there are fewer labels than that, or the copy is one of other labels.
+        OSError: If the copy cannot be read.
     """
     from dav2.training.samples import PseudoLabels
 
-    samples = PseudoLabels(folder)
-    if not (folder / "shards.json").is_file():
-        raise FileNotFoundError(
-            f"{folder / 'shards.json'}: expected the checksums of the shards, got no file"
-        )
+    described = ("manifest.parquet", "shards.json")
+    for name in described:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name}: expected the index or checksums of the shards, got no file"
+            )
+    if copy is not None:
+        _check_copy(folder, copy, described)
+    samples = PseudoLabels(folder if copy is None else copy)
     train, held_out = divided(
         samples, num_held_out=num_held_out, num_samples=num_samples, seed=seed
     )
     # The shards' own checksums stand in `shards.json`.
-    mark = fingerprint([sha256_of(folder / name) for name in ("manifest.parquet", "shards.json")])
+    mark = fingerprint([sha256_of(folder / name) for name in described])
     return train, held_out, mark
+
+
+def _check_copy(folder: Path, root: str, names: Sequence[str]) -> None:
+    """Raises `ValueError` if files of a copy are not those of the folder."""
+    copy = open_storage(root)
+    for name in names:
+        if copy.read(name) != (folder / name).read_bytes():
+            raise ValueError(
+                f"{copy.where(name)}: expected a copy of {folder / name}, got other bytes"
+            )
 
 
 def divided(

@@ -3,11 +3,10 @@
 Axes: H, W pixels of the stored image; h, w pixels of its label.
 A shard holds, for each sample and side by side, `<id>.jpg`, its label (`<id>.depth.png`, or as its
 codec calls it) and `<id>.json`. Any WebDataset tool streams it; `ShardReader` reads it in place at
-any index, and never extracts.
+any index, in a folder or a bucket, and never extracts.
 """
 
 import json
-import os
 import re
 import tarfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, UInt8
 
 from dav2.data.images import decode_image
+from dav2.data.storage import LocalStorage, Storage, member_path, open_storage
 from dav2.labeling.codec import CodecName, EncodedLabel, decode_label, label_suffix
 
 INDEX_SCHEMA = pa.schema(
@@ -53,6 +53,8 @@ INDEX_SCHEMA = pa.schema(
 )
 """Columns of `manifest.parquet` beside the shards; `dav2.labeling.quality` explains the last."""
 
+INDEX_NAME = "manifest.parquet"
+
 _READ_COLUMNS = INDEX_SCHEMA.names[: INDEX_SCHEMA.names.index("label_min")]
 _PARTS = ("jpg", "depth", "json")
 _BLOCK = 512
@@ -60,6 +62,7 @@ _SAMPLE_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}\.tar")
 _MAX_MEMBER_BYTES = 256 * 1024**2
 _MAX_JSON_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 8 * _BLOCK  # of a member, a long name and the padding included
 _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -180,38 +183,38 @@ def read_index(path: Path) -> pd.DataFrame:
         ValueError: If the columns differ from `INDEX_SCHEMA`, a sample appears twice, a shard's
             name leads elsewhere, or a span cannot lie in its shard.
     """
-    index: pd.DataFrame = _read_table(path).to_pandas()
+    index: pd.DataFrame = _read_table(LocalStorage(path.parent)).to_pandas()
     return index
 
 
 class ShardReader:
     """Map-style access to labelled images: any index, any order, from any number of processes.
 
-    Holds one open file per shard used and no position, so that copies in other processes and
-    threads do not disturb each other.
+    A sample is one read, ranged where the shards lie in a bucket. Nothing stays open.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Opens a folder with `manifest.parquet` and `shards/*.tar`.
+    def __init__(self, root: Path | str | Storage) -> None:
+        """Opens a folder with `manifest.parquet` and `shards/*.tar`, or a copy of it in a bucket.
+
+        Args:
+            root: Folder, or `s3://bucket/prefix`.
 
         Raises:
             FileNotFoundError: If the index or a shard that it names is missing.
             ValueError: If the index is damaged or points outside its shards.
+            OSError: If a bucket cannot be read.
         """
-        self._folder = folder
-        table = _read_table(folder / "manifest.parquet").combine_chunks()
+        self._storage = open_storage(root)
+        table = _read_table(self._storage).combine_chunks()
         self._table = table.select(_READ_COLUMNS)
-        self._descriptors: dict[str, int] = {}
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_descriptors": {}}
-
-    def __del__(self) -> None:
-        for descriptor in self.__dict__.get("_descriptors", {}).values():
-            os.close(descriptor)
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """Names of all samples, in the order of their indices."""
+        return tuple(self._table["sample_id"].to_pylist())
 
     def read(self, index: int) -> LabelledImage:
         """Returns the sample at a place of the index.
@@ -220,19 +223,23 @@ class ShardReader:
             IndexError: If there is no such place.
             FileNotFoundError: If its shard has gone.
             ValueError: If the shard does not hold there what the index says.
+            OSError: If a bucket cannot be read, after retries.
         """
         if not 0 <= index < len(self):
-            raise IndexError(f"{self._folder}: expected an index below {len(self)}, got {index}")
+            raise IndexError(
+                f"{self._storage.where()}: expected an index below {len(self)}, got {index}"
+            )
         row = {name: self._table[name][index].as_py() for name in _READ_COLUMNS}
         sample_id = row["sample_id"]
         where = f"{row['shard']}: {sample_id}"
-        jpeg = self._member(row, "jpg", ".jpg", where)
-        described = self._member(row, "json", ".json", where)
+        first, data = self._bytes_of(row, where)
+        jpeg = _member(data, first, row, "jpg", ".jpg", where)
+        described = _member(data, first, row, "json", ".json", where)
         codec, minimum, maximum = _parse_description(described, sample_id, where)
-        data = self._member(row, "depth", label_suffix(codec), where)
+        packed = _member(data, first, row, "depth", label_suffix(codec), where)
         try:
             image = decode_image(jpeg)
-            label = decode_label(data, codec, minimum=minimum, maximum=maximum)
+            label = decode_label(packed, codec, minimum=minimum, maximum=maximum)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         got = (*image.shape[:2], *label.shape)
@@ -243,62 +250,83 @@ class ShardReader:
             )
         return LabelledImage(sample_id=sample_id, image=image, relative_depth=label)
 
-    def _member(self, row: dict[str, Any], part: str, suffix: str, where: str) -> bytes:
-        offset, size = row[f"{part}_offset"], row[f"{part}_bytes"]
-        name = row["sample_id"] + suffix
-        block = os.pread(self._open(row["shard"]), size + _BLOCK, offset - _BLOCK)
-        try:
-            header = tarfile.TarInfo.frombuf(block[:_BLOCK], "utf-8", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where}: expected a tar member {name}, got {_line(error)}") from None
-        # The header beside the data holds the first 100 characters; a longer name precedes it.
-        got = (header.name, header.size, header.type, len(block))
-        if got != (name[:100], size, tarfile.REGTYPE, size + _BLOCK):
+    def _bytes_of(self, row: dict[str, Any], where: str) -> tuple[int, bytes]:
+        """Returns the first byte of a sample, its members' headers included, and its bytes."""
+        first = min(row[f"{part}_offset"] for part in _PARTS) - _BLOCK
+        end = max(row[f"{part}_offset"] + row[f"{part}_bytes"] for part in _PARTS)
+        name = f"shards/{row['shard']}"
+        member = member_path(name, first_byte=first, num_bytes=end - first, name=row["sample_id"])
+        together = sum(row[f"{part}_bytes"] + _MAX_HEADER_BYTES for part in _PARTS)
+        if end - first > together:
             raise ValueError(
-                f"{where}: expected the regular member {name} of {size} bytes, "
-                f"got {header.name!r} of {header.size} bytes, {len(block)} read"
+                f"{where}: expected its members side by side, within {together} bytes, "
+                f"got them in {end - first}"
             )
-        return block[_BLOCK:]
-
-    def _open(self, shard: str) -> int:
-        if shard not in self._descriptors:
-            place = self._folder / "shards" / shard
-            self._descriptors[shard] = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        return self._descriptors[shard]
+        try:
+            return first, self._storage.read(member, max_bytes=together)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
 
-def _read_table(path: Path) -> pa.Table:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected the index of a folder of shards, got no file")
+def _member(
+    data: bytes, first: int, row: dict[str, Any], part: str, suffix: str, where: str
+) -> bytes:
+    """Returns a member of a sample whose bytes begin at byte `first` of its shard."""
+    start, size = row[f"{part}_offset"] - first, row[f"{part}_bytes"]
+    name = row["sample_id"] + suffix
     try:
-        table = pq.read_table(path, partitioning=None)
+        header = tarfile.TarInfo.frombuf(data[start - _BLOCK : start], "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: expected a tar member {name}, got {_line(error)}") from None
+    # The header beside the data holds the first 100 characters; a longer name precedes it.
+    if (header.name, header.size, header.type) != (name[:100], size, tarfile.REGTYPE):
+        raise ValueError(
+            f"{where}: expected the regular member {name} of {size} bytes, "
+            f"got {header.name!r} of {header.size} bytes"
+        )
+    return data[start : start + size]
+
+
+def _read_table(storage: Storage) -> pa.Table:
+    """Returns the index of a folder of shards, checked against the shards that are there."""
+    where = storage.where(INDEX_NAME)
+    if storage.status(INDEX_NAME) is None:
+        raise FileNotFoundError(f"{where}: expected the index of a folder of shards, got no file")
+    try:
+        with storage.open(INDEX_NAME) as stream:
+            table = pq.read_table(stream)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: expected Parquet, got {_line(error)}") from None
+        raise ValueError(f"{where}: expected Parquet, got {_line(error)}") from None
     if not table.schema.equals(INDEX_SCHEMA):
         raise ValueError(
-            f"{path}: expected the columns {INDEX_SCHEMA.names}, got {table.schema.names}"
+            f"{where}: expected the columns {INDEX_SCHEMA.names}, got {table.schema.names}"
         )
-    _check_names(table, path)
-    _check_spans(table, path)
+    if table.num_rows != len(table["sample_id"].unique()):
+        raise ValueError(f"{where}: expected each sample once, got some twice")
+    _check_spans(table, _shard_bytes(table, storage, where), where)
     return table
 
 
-def _check_names(table: pa.Table, path: Path) -> None:
-    if table.num_rows != len(table["sample_id"].unique()):
-        raise ValueError(f"{path}: expected each sample once, got some twice")
-    for shard in table["shard"].unique().to_pylist():
-        if not _SHARD_NAME.fullmatch(shard):
-            raise ValueError(f"{path}: expected names as shard-01.tar, got {shard!r:.220}")
-        place = path.parent / "shards" / shard
-        if not place.is_file():
-            raise FileNotFoundError(f"{path}: expected the shard {shard} beside it, got no file")
+def _shard_bytes(table: pa.Table, storage: Storage, where: str) -> dict[str, int]:
+    """Returns the size of each shard that an index names."""
+    names = table["shard"].unique().to_pylist()
+    for name in names:
+        if not _SHARD_NAME.fullmatch(name):
+            raise ValueError(f"{where}: expected names as shard-01.tar, got {name!r:.220}")
+    try:
+        found = {file.path: file.bytes for file in storage.list_files("shards")} if names else {}
+    except FileNotFoundError:
+        found = {}
+    for name in names:
+        if f"shards/{name}" not in found:
+            raise FileNotFoundError(f"{where}: expected the shard {name} beside it, got no file")
+    return {name: found[f"shards/{name}"] for name in names}
 
 
-def _check_spans(table: pa.Table, path: Path) -> None:
+def _check_spans(table: pa.Table, sizes: dict[str, int], where: str) -> None:
     shards = table["shard"].combine_chunks().dictionary_encode()
-    names = shards.dictionary.to_pylist()
-    sizes = np.array([(path.parent / "shards" / name).stat().st_size for name in names], np.int64)
-    shard_bytes = sizes[np.asarray(shards.indices)] if names else sizes
+    of_names = np.array([sizes[name] for name in shards.dictionary.to_pylist()], np.int64)
+    shard_bytes = of_names[np.asarray(shards.indices)] if sizes else of_names
     for part in _PARTS:
         offset, size = table[f"{part}_offset"].to_numpy(), table[f"{part}_bytes"].to_numpy()
         fits = (offset >= _BLOCK) & (offset % _BLOCK == 0) & (size >= 0) & (size <= _limit(part))
@@ -306,7 +334,7 @@ def _check_spans(table: pa.Table, path: Path) -> None:
         if not fits.all():
             row = int(np.argmin(fits))
             raise ValueError(
-                f"{path}: expected spans inside their shards, got {part} of "
+                f"{where}: expected spans inside their shards, got {part} of "
                 f"{table['sample_id'][row]} at {offset[row]} with {size[row]} bytes"
             )
 

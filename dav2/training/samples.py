@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32, UInt8
 
 from dav2.data.open import ManifestReader, SourceLocation
-from dav2.data.shards import ShardReader, read_index
+from dav2.data.shards import ShardReader
 from dav2.training.label_noise import with_sensor_noise
 from dav2.training.order import permuted
 
@@ -146,16 +146,16 @@ class Photographs:
 class PseudoLabels:
     """Images labelled by a teacher; every pixel counts."""
 
-    def __init__(self, folder: Path) -> None:
-        """Opens a folder of shards.
+    def __init__(self, root: Path | str) -> None:
+        """Opens a folder of shards, or a copy of it in a bucket (`s3://...`).
 
         Raises:
             FileNotFoundError: If its index or a shard is missing.
             ValueError: If its index is damaged.
+            OSError: If a bucket cannot be read.
         """
-        self._reader = ShardReader(folder)
-        index = read_index(folder / "manifest.parquet")
-        self._ids = tuple(str(name) for name in index["sample_id"])
+        self._reader = ShardReader(root)
+        self._ids = self._reader.sample_ids
 
     @property
     def sample_ids(self) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def mark(monkeypatch):
 
 
 def begin(project):
-    shutil.rmtree(project.folder / ".work")
-    shutil.rmtree(project.folder / "data")
+    for name in (".work", "data"):  # one that failed may have left neither
+        shutil.rmtree(project.folder / name, ignore_errors=True)
 
 
 def finish(process):
@@ -113,6 +113,7 @@ def kill(target, process, value):
         case "session":
             os.killpg(process.pid, signal.SIGKILL)
         case "tree":
+            process.kill()  # forked, so its mark does not show
             for member in marked(value):
                 with suppress(psutil.NoSuchProcess):
                     member.kill()

@@ -111,7 +111,8 @@ def smallest(section: dict[str, Any]) -> dict[str, Any]:
         "parallel": {"launcher": "local", "num_machines": 1, "num_devices": 1, "strategy": "ddp"},
         "validation": section["validation"]
         | {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0},
-        "running": {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
+        "running": section["running"]
+        | {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
         "optimiser": section["optimiser"]
         | {"warmup_steps": min(1, section["optimiser"]["warmup_steps"])},
     }

@@ -1,6 +1,7 @@
 """The stage `train_student`."""
 
 import logging
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dav2.models.checkpoints import load, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.fit import fit
 from stages import train_student
+from tests.fixtures.s3_server import environment, s3_client, s3_server
 from tests.fixtures.training import QuietRun, TrainingProject
 
 MODEL, REPORTS = Path("models/student.safetensors"), Path("reports/student")
@@ -70,6 +72,27 @@ def test_a_student_of_pseudo_labels_never_sees_what_it_is_validated_on(project, 
     assert model.config == ModelConfig("vit64x4", None)
     assert (metadata["role"], metadata["labels"]) == ("student", "pseudo")
     assert (REPORTS / "validation.json").is_file()
+
+
+def test_a_student_of_shards_in_a_bucket_is_the_student_of_the_folder(project, monkeypatch):
+    main("pseudo", "pseudo")
+    from_folder = MODEL.read_bytes()
+    shutil.rmtree(".work")
+    with s3_server() as (_, endpoint):
+        for name, value in environment(endpoint).items():
+            monkeypatch.setenv(name, value)
+        client = s3_client(endpoint)
+        client.create_bucket(Bucket="team")
+        for path in Path("pseudo").rglob("*.*"):
+            client.upload_file(str(path), "team", path.as_posix())
+        shutil.rmtree("pseudo/shards")
+        project.params["train_student"]["running"]["shards_root"] = "s3://team/pseudo"
+        project.write_params()
+        main("pseudo", "pseudo")
+        assert MODEL.read_bytes() == from_folder
+        client.put_object(Bucket="team", Key="pseudo/shards.json", Body=b"{}")
+        with pytest.raises(ValueError, match=r"s3://team/pseudo/shards\.json: expected a copy of"):
+            main("pseudo", "pseudo")
 
 
 def test_student_and_control_differ_in_what_they_learn_from_alone(project, calls):

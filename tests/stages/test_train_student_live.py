@@ -32,9 +32,10 @@ def project(tmp_path, monkeypatch):
     write_teacher(0)
     shipped = YAML(typ="safe").load(PROJECT / "params.yaml")["train_student"]
     content = YAML(typ="safe").load(tmp_path / "params.yaml")
-    content["train_student"] = shipped | SHORT | {"validation": VALIDATION, "running": RUNNING}
+    running = RUNNING | {"shards_root": None}
+    content["train_student"] = shipped | SHORT | {"validation": VALIDATION, "running": running}
     content["train_student"]["num_steps"] = 2
-    content["train_student"]["running"] = RUNNING | {"num_workers": 2, "memory_limit_mb": 1}
+    content["train_student"]["running"] = running | {"num_workers": 2, "memory_limit_mb": 1}
     (tmp_path / "params.yaml").write_text(json.dumps(content))
     yield made
     torch.set_num_threads(num_threads)
