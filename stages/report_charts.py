@@ -180,7 +180,13 @@ def graph_chart(title: str, graph: Graph, *, states: Mapping[str, str]) -> str:
             f'data-stage="{escape(node.name)}">{escape(node.note)}</text>'
             f"<title>{escape(node.says)}</title></g>"
         )
-    return svg(width, height, title, parts, extra=f' style="min-width:{width}px"')
+    return svg(
+        width,
+        height,
+        title,
+        parts,
+        extra=f' style="min-width:{width}px;max-width:{1.5 * width:g}px"',
+    )
 
 
 def svg(width: float, height: float, title: str, parts: Sequence[str], extra: str = "") -> str:

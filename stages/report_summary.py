@@ -186,10 +186,12 @@ def tiles(
     if verdicts:
         num_failed = sum(not verdict["success"] for verdict in verdicts)
         num_warnings = sum(verdict["num_warnings"] for verdict in verdicts)
-        noted = f", {num_warnings} warnings" if num_warnings else ""
+        noted = f", {_counted(num_warnings, 'warning')}" if num_warnings else ""
         tone = "fail" if num_failed else "warn" if num_warnings else "pass"
         word = f"{num_failed} failed" if num_failed else "passed"
-        found.append(Tile("gates", word, f"{len(verdicts)} verdicts{noted}", tone, "#gates"))
+        found.append(
+            Tile("gates", word, _counted(len(verdicts), "verdict") + noted, tone, "#gates")
+        )
     measure = next(entry for entry in MEASURES if entry.key == "pair_accuracy")
     students = [model for model in models if model.tone == "pseudo"]
     for model in students if source is not None else ():
@@ -215,6 +217,10 @@ def tiles(
         note = f"{best.label}; chance is 50"
         found.append(Tile("annotated pairs, balanced", text, note, "plain", "#pairs"))
     return found
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _text(model: Model, source: str, measure: Measure) -> str:

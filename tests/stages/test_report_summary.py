@@ -7,7 +7,7 @@ import pytest
 from stages.matrix import MatrixParams
 from stages.params import load
 from stages.report_results import MEASURES, read_models
-from stages.report_summary import gate_findings, summarise
+from stages.report_summary import gate_findings, summarise, tiles
 from stages.report_tables import beaten_by, difference
 from tests.fixtures.report_project import verdict
 
@@ -99,3 +99,22 @@ def test_gates_are_summed_up():
     (bad,) = gate_findings([verdict("data", "labelled", success=False), verdict("teacher")])
     assert (bad.tone, bad.headline) == ("fail", "Not passed: data labelled.")
     assert bad.details == ("Images are large. Limit at least 84, seen 3.",)
+
+
+def test_the_largest_numbers_are_gates_accuracy_and_who_wins(report_project):
+    models, _ = read_models(Path("reports/evaluation"), matrix())
+    relative = [model for model in models if model.tone != "metric"]
+    findings = summarise(relative, ["wild_eval"], unseen=["wild_eval"])
+    verdicts = [verdict("data", success=False), verdict("teacher") | {"num_warnings": 1}]
+    gates, pairs, control, annotated = tiles(relative, findings, verdicts, source="wild_eval")
+    assert (gates.tone, gates.value, gates.note) == ("fail", "1 failed", "2 verdicts, 1 warning")
+    assert (pairs.value, pairs.says) == ("100.0 %", "pairs in order on wild_eval")
+    assert pairs.note == "student, pseudo-labels, 95 % 100.0 to 100.0"
+    assert (control.tone, control.value) == ("pass", "better")
+    assert annotated.value == "100.0 %"
+
+
+def test_without_models_and_verdicts_there_is_no_number():
+    assert tiles([], [], [], source=None) == []
+    (gates,) = tiles([], [], [verdict("data")], source=None)
+    assert (gates.tone, gates.value, gates.note) == ("pass", "passed", "1 verdict")
