@@ -222,7 +222,7 @@ def _best_middle_worst(ranked: list[str]) -> list[tuple[str, str]]:
     return [(title, name) for name, title in chosen.items()]
 
 
-def _link(root: str, image: str) -> str:
+def _link(root: Path | str, image: str) -> str:
     """Returns where a sample's image lies as seen from the page; empty where no file of ours is."""
     path = Path(root) / image
     return f"../{quote(path.as_posix())}" if not path.is_absolute() and path.is_file() else ""

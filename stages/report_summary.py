@@ -196,7 +196,7 @@ def tiles(
     students = [model for model in models if model.tone == "pseudo"]
     for model in students if source is not None else ():
         assert source is not None
-        value, ends = (read(source, measure.key) for read in (model.value, model.interval))
+        value, ends = model.value(source, measure.key), model.interval(source, measure.key)
         if value is None:
             continue
         note = f"{model.label}, 95 % "
