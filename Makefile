@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
-	bench-codecs bench-plan bench-serve soak clean lock
+	bench-label bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-ingest: install  ## Rate and memory of ingest, against Pillow alone; BENCH
 
 bench-train: install  ## Rate of a training and how long it waits for data, against a plain loop; BENCH="--help"
 	$(RUN) -m benchmarks.training $(BENCH)
+
+bench-label: install  ## Rate of labelling from JPEG to shard, against the bare model; BENCH="--help"
+	$(RUN) -m benchmarks.labelling $(BENCH)
 
 bench-codecs: install  ## Size, speed and error of the codecs of labels, against 16-bit PNG; BENCH="--help"
 	$(RUN) -m benchmarks.codecs $(BENCH)

@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ ingest:
 SIZES = {"small": (360, 480), "few": (360, 480), "large": (3000, 4000), "depth": (768, 1024)}
 _NUM_PICTURES = 8
 _NUM_FEW = 64  # of which a run takes nearly as long as starting all processes
-_MEMORY_EVERY_S = 0.05
+_MEMORY_EVERY_S = 0.25  # looking takes a hundredth of a second where many processes run
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,10 @@ class Taken:
     """What one run of the stage took."""
 
     seconds: float
-    peak_mb: float
+    peak_mb: float = 0.0
     """Of resident memory, over the stage and its processes together."""
+    cpu_s: float = 0.0
+    """Processor time, likewise."""
 
 
 def pictures(size: tuple[int, int], count: int) -> Iterator[np.ndarray]:
@@ -139,6 +142,7 @@ def run_stage(source: str, out: str) -> Taken:
     started = time.perf_counter()
     command = [sys.executable, "-m", "stages.ingest", source, out]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    before_s = _cpu_of_ended()
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     ended = threading.Event()
     peak = 0
@@ -156,7 +160,13 @@ def run_stage(source: str, out: str) -> Taken:
     watcher.join()
     if process.returncode:
         raise RuntimeError(f"ingest {source}: expected it to end well, got {shown}")
-    return Taken(taken_s, peak / 1e6)
+    return Taken(taken_s, peak / 1e6, _cpu_of_ended() - before_s)
+
+
+def _cpu_of_ended() -> float:
+    """Returns the processor time of this process's children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _resident_bytes(pid: int) -> int:
@@ -170,21 +180,22 @@ def _resident_bytes(pid: int) -> int:
     return total
 
 
-def pillow_rate(paths: Sequence[Path], num_workers: int) -> float:
-    """Returns how many files a second a loop reads and decodes at full size."""
+def pillow(paths: Sequence[Path], num_workers: int) -> Taken:
+    """Returns what a loop takes that reads and decodes files at full size."""
     parts = [paths[first::num_workers] for first in range(num_workers)]
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         list(pool.map(_decode_all, [part[:1] for part in parts]))  # starts the processes
         spans = list(pool.map(_decode_all, parts))
-    return len(paths) / (max(end for _, end in spans) - min(start for start, _ in spans))
+    starts, ends, cpu_s = zip(*spans, strict=True)
+    return Taken(max(ends) - min(starts), cpu_s=sum(cpu_s))
 
 
-def _decode_all(paths: Sequence[Path]) -> tuple[float, float]:
-    """Returns when it started and ended, on the clock that all processes share."""
-    started = time.monotonic()
+def _decode_all(paths: Sequence[Path]) -> tuple[float, float, float]:
+    """Returns when it started and ended, on the clock that all share, and its processor time."""
+    started, before_s = time.monotonic(), time.process_time()
     for path in paths:
         Image.open(io.BytesIO(path.read_bytes())).load()
-    return started, time.monotonic()
+    return started, time.monotonic(), time.process_time() - before_s
 
 
 class Spans:
@@ -315,13 +326,16 @@ def main(arguments: Sequence[str]) -> None:
         write_photographs("large", counts["large"])
         write_depth(counts["depth"])
         write_listing(options.num_rows)
-        starting_s = run_stage("few", "few-1").seconds
-        print(f"Starting all processes, and {_NUM_FEW} photographs: {starting_s:.2f} s")
-        print("\n| run | samples | s | samples/s | of Pillow's rate | peak MB |")
-        print("|---|---|---|---|---|---|")
+        starting = run_stage("few", "few-1")
+        print(
+            f"Starting all processes, and {_NUM_FEW} photographs: {starting.seconds:.2f} s, "
+            f"{starting.cpu_s:.2f} s of processor time"
+        )
+        print("\n| run | samples | s | samples/s | of Pillow's rate | of it per core | peak MB |")
+        print("|---|---|---|---|---|---|---|")
         for source in ("small", "large", "depth"):
-            _compare(source, counts[source], workers, starting_s)
-        _print_run("rows: keeping what was measured", options.num_rows, Taken(remember_rows(), 0))
+            _compare(source, counts[source], workers, starting)
+        _print_run("rows: keeping what was measured", options.num_rows, Taken(remember_rows()))
         _print_run(
             "rows: planning from what is kept", options.num_rows, run_stage("rows", "rows-2")
         )
@@ -333,17 +347,21 @@ def main(arguments: Sequence[str]) -> None:
         _print_steps("rows", step_seconds("rows"), options.num_rows)
 
 
-def _compare(source: str, count: int, workers: int, starting_s: float) -> None:
+def _compare(source: str, count: int, workers: int, starting: Taken) -> None:
     suffix = "*.png" if source == "depth" else "*.jpg"
     paths = sorted(Path(source).rglob(suffix))
-    rate = pillow_rate(paths, workers)
+    reference = pillow(paths, workers)
     height, width = SIZES[source]
     title = f"{source} ({width} x {height}): Pillow alone"
-    _print_run(title, count, Taken(count / rate, 0), rate)
+    _print_run(title, count, reference, reference)
     first, again = run_stage(source, f"{source}-1"), run_stage(source, f"{source}-1")
-    _print_run(f"{source}: ingest", count, first, rate)
-    steady = Taken(max(first.seconds - starting_s, 1e-9), first.peak_mb)
-    _print_run(f"{source}: the same without starting processes", count, steady, rate)
+    _print_run(f"{source}: ingest", count, first, reference)
+    steady = Taken(
+        max(first.seconds - starting.seconds, 1e-9),
+        first.peak_mb,
+        max(first.cpu_s - starting.cpu_s, 1e-9),
+    )
+    _print_run(f"{source}: the same without starting processes", count, steady, reference)
     _print_run(f"{source}: the second run", count, again)
 
 
@@ -352,11 +370,13 @@ def _forget(source: str) -> None:
         path.unlink()
 
 
-def _print_run(title: str, count: int, taken: Taken, reference: float | None = None) -> None:
+def _print_run(title: str, count: int, taken: Taken, reference: Taken | None = None) -> None:
     rate = count / taken.seconds
-    ratio = f"{rate / reference:.2f}" if reference else ""
+    ratio = f"{reference.seconds / taken.seconds:.2f}" if reference else ""
+    # Samples a second of processor time, whatever the processes waited for.
+    core = f"{reference.cpu_s / taken.cpu_s:.2f}" if reference else ""
     memory = f"{taken.peak_mb:.0f}" if taken.peak_mb else ""
-    print(f"| {title} | {count} | {taken.seconds:.2f} | {rate:.1f} | {ratio} | {memory} |")
+    print(f"| {title} | {count} | {taken.seconds:.2f} | {rate:.1f} | {ratio} | {core} | {memory} |")
 
 
 def _print_steps(source: str, seconds: dict[str, float], count: int) -> None:

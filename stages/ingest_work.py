@@ -28,6 +28,7 @@ from dav2.data.storage import MAX_BYTES, Storage, StoredFile, split_part
 from dav2.data.tars import TarMember, list_members
 
 _ROWS_AT_ONCE = 4096
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes one at each call
 _COMMIT_EVERY_S = 1.0  # what a kill may cost; each commit waits for the disk
 
 
@@ -119,7 +120,7 @@ class IngestWork:
         for files in samples:
             name = sample_name(source, files.sample_id)
             content = [files.sample_id, files.scene, files.image, files.depth, files.extra]
-            text = json.dumps(content, ensure_ascii=False)
+            text = _to_json(content)
             row = (name, files.sample_id, split, text, self._key(files, text))
             try:
                 self._database.execute("INSERT INTO temp.jobs VALUES (?, ?, ?, ?, ?)", row)
@@ -166,7 +167,7 @@ class IngestWork:
     def keep(self, job: Job, row: Mapping[str, Any]) -> None:
         """Keeps what was measured; of a sample whose files could not be read for this run only."""
         table = "rows" if row["content_hash"] is not None else "temp.unread"
-        text = json.dumps([row[name] for name in MEASURED_COLUMNS], ensure_ascii=False)
+        text = _to_json([row[name] for name in MEASURED_COLUMNS])
         self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", (job.key, text))
         if time.monotonic() - self._committed_s >= _COMMIT_EVERY_S:
             self._database.commit()

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def local_ray(*, num_cpus: int, num_gpus: int) -> Iterator[str]:
         address = keeper.stdout.readline().strip()
         if not address:
             lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-            got = lines[-1] if lines else f"nothing, status {keeper.wait()}"
+            got = lines[-1] if lines else "nothing"
             raise ConnectionError(f"ray: expected Ray to start on this machine, got {got}")
         yield address
     finally:
@@ -75,19 +76,34 @@ def local_ray(*, num_cpus: int, num_gpus: int) -> Iterator[str]:
 
 
 def _keep(folder: Path, num_cpus: int, num_gpus: int) -> None:
-    """Starts Ray, prints its address, waits for the owner's end and ends every process of Ray."""
+    """Lets a process start Ray, waits for the owner's end and ends every process of Ray."""
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the owner, whose end will follow
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     _inherit_orphans()
     try:
-        address = _start(folder, num_cpus, num_gpus)
-        sys.stdout.write(f"{address}\n")
-        sys.stdout.flush()
+        # In a process of its own, as starting takes long and the owner may end meanwhile.
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _run_ray(folder, num_cpus, num_gpus)
+        os.close(1)  # that process alone holds it: if it fails, the owner reads the end
         sys.stdin.read()
     finally:
         _end_descendants()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_ray(folder: Path, num_cpus: int, num_gpus: int) -> NoReturn:
+    """Starts Ray, prints its address and waits to be killed."""
+    try:
+        print(_start(folder, num_cpus, num_gpus), flush=True)  # noqa: T201 - for the owner
+        while True:
+            signal.pause()
+    except BaseException:  # whatever it is, this process must not go on as a second keeper
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)  # Ray's own handlers would wait for processes that are gone
 
 
 def _start(folder: Path, num_cpus: int, num_gpus: int) -> str:
@@ -131,5 +147,3 @@ def _leave(*_: object) -> NoReturn:
 
 if __name__ == "__main__":
     _keep(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-    sys.stdout.flush()
-    os._exit(0)  # Ray's own handlers would wait for processes that are gone

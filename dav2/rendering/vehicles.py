@@ -147,7 +147,7 @@ def building(
         ends = [
             Mesh(
                 gable + np.array([0, side, height]),
-                np.tile([0.0, side, 0.0], (3, 1)),
+                np.tile([0.0, np.sign(side), 0.0], (3, 1)),
                 gable[:, [0, 2]],
                 np.array([[0, 1, 2]]),
             )

@@ -13,7 +13,7 @@ from dav2.labeling import ray_session
 
 # Stands for Ray: a process whose parent ends at once, in a session of its own, deaf to SIGTERM.
 KEEPER = """
-import subprocess, sys
+import subprocess, sys, time
 from pathlib import Path
 from dav2.labeling import ray_session
 
@@ -25,7 +25,11 @@ def start(folder, num_cpus, num_gpus):
     made = subprocess.Popen(
         [sys.executable, "-c", command, ORPHAN], stdout=subprocess.PIPE
     )
-    return made.stdout.readline().decode().strip()
+    address = made.stdout.readline().decode().strip()
+    if sys.argv[2] == "starting":
+        print(address, flush=True)
+        time.sleep(300)
+    return address
 
 ray_session._start = start
 ray_session._keep(Path(sys.argv[1]), 1, 0)
@@ -33,22 +37,22 @@ ray_session._keep(Path(sys.argv[1]), 1, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are inherited on Linux alone")
-@pytest.mark.parametrize("how", ["closed", "terminated"])
+@pytest.mark.parametrize("how", ["closed", "terminated", "starting"])
 def test_the_keeper_ends_orphans_and_removes_its_folder(tmp_path, how):
     folder = tmp_path / "ray"
     folder.mkdir()
     keeper = subprocess.Popen(
-        [sys.executable, "-c", KEEPER, str(folder)],
+        [sys.executable, "-c", KEEPER, str(folder), how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     orphan = psutil.Process(int(keeper.stdout.readline()))
     try:
-        if how == "closed":
-            keeper.stdin.close()
-        else:
+        if how == "terminated":
             keeper.terminate()
+        else:
+            keeper.stdin.close()
         assert keeper.wait(timeout=60) == 0
         assert not orphan.is_running()
         assert not folder.exists()

@@ -11,6 +11,7 @@ from dav2.rendering.scene import Material, Part, Scene, View
 from dav2.rendering.sky import make_sky
 from dav2.rendering.studio import build_room
 from dav2.rendering.textures import hsv, noise, pattern
+from dav2.rendering.vehicles import building
 from dav2.rendering.views import choose_views
 from dav2.rendering.wild import KINDS, build_wild
 
@@ -50,6 +51,18 @@ def test_normals_have_length_one_and_faces_an_area(built):
             np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-6)
             a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
             assert (np.linalg.norm(np.cross(b - a, c - a), axis=1) > 0).all()
+
+
+def test_normals_of_houses_with_gables_have_length_one():
+    parts = [
+        part
+        for seed in range(10)
+        for part in building(np.random.default_rng(seed), width_m=9.0, depth_m=8.0, height_m=6.0)
+    ]
+    gables = [part for part in parts if len(part.mesh.faces) == 2 and len(part.mesh.vertices) == 6]
+    assert gables
+    for part in parts:
+        np.testing.assert_allclose(np.linalg.norm(part.mesh.normals, axis=1), 1, atol=1e-6)
 
 
 def test_a_street_is_the_same_in_every_weather():
