@@ -149,6 +149,7 @@ def main(arguments: Sequence[str]) -> None:
             seconds, taken = evaluated(manifest, model, params, Path(f"out-{number}"))
             whole.append(seconds)
             parts.append(taken.predict_s)
+            print(f"round {number + 1}: evaluation over bare model {seconds / bare[-1]:.3f}")
     _print(options, bare, whole, parts)
 
 
@@ -172,8 +173,6 @@ def _print(
     ):
         best = min(times)
         print(f"| {title} | {best:.1f} | {count / best:.2f} | {best / min(bare):.3f} |")
-    each = ", ".join(f"{one / other:.3f}" for one, other in zip(whole, bare, strict=True))
-    print(f"evaluation over bare model in each round: {each}")
 
 
 def _parser() -> argparse.ArgumentParser:

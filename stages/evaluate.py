@@ -17,6 +17,7 @@ from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
 from stages.digests import dvc_digest
+from stages.evaluated_maps import PredictedMaps, is_maps, open_maps
 from stages.evaluated_model import EvaluatedModel, load_evaluated
 from stages.evaluation import (
     KINDS,
@@ -60,7 +61,8 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
     Args:
         name: What the model is called.
         manifest_path: Gated manifest of the evaluation sources.
-        checkpoint: The model: ours, a `.pth` of the authors, or a folder of Transformers.
+        checkpoint: The model: ours, a `.pth` of the authors, a folder of Transformers, or one of
+            maps that another program predicted (`stages.evaluated_maps`).
         output: Folder to write: `metrics.json`, `per_image.parquet`, `pairs.parquet`,
             `predictions/*.png`, `predictions.json` and `protocols.json`.
 
@@ -85,12 +87,11 @@ def _evaluate(
         domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
         work = _work_folder(params, inputs, output)
         evaluation = Evaluation(manifest, work, params=params, sources=sources, domains=domains)
-        model = load_evaluated(checkpoint)
+        model = open_maps(checkpoint) if is_maps(checkpoint) else load_evaluated(checkpoint)
         taken = measure(evaluation, params, manifest, ManifestReader(manifest, sources), model)
         if taken.num_images:
             run.log_metrics({"seconds_per_image": taken.evaluate_s / taken.num_images})
-        num_parameters = sum(weights.numel() for weights in model.network.parameters())
-        sizes = {"parameters": num_parameters, "bytes": _num_bytes(checkpoint)}
+        sizes = None if isinstance(model, PredictedMaps) else _sizes(model, checkpoint)
         metrics = evaluation.finish(sizes)
         with written_whole(output) as folder:
             shutil.copytree(work, folder)
@@ -111,8 +112,10 @@ class Taken:
     predict_s: float = 0.0
     """Of this the model, with the preparation of images and the resizing of maps."""
 
-    def cost(self, sizes: Mapping[str, int]) -> Cost:
-        """Returns what the leaderboard keeps of it, with the sizes of the model."""
+    def cost(self, sizes: Mapping[str, int] | None) -> Cost:
+        """Returns what the leaderboard keeps of it; None has no model that ran here."""
+        if sizes is None:
+            return Cost()
         import torch
 
         if torch.cuda.is_initialized():
@@ -138,7 +141,7 @@ def measure(
     params: EvaluateParams,
     manifest: "pd.DataFrame",
     reader: ManifestReader,
-    model: EvaluatedModel,
+    model: EvaluatedModel | PredictedMaps,
 ) -> Taken:
     """Predicts and measures all images that are not done; reads and measures beside the model.
 
@@ -150,7 +153,7 @@ def measure(
         params: Sizes and counts.
         manifest: Rows of `evaluation`.
         reader: Of those rows.
-        model: Prepared here.
+        model: Prepared here; or maps in its place.
     """
     from dav2.prediction.ahead import use_behind
 
@@ -162,7 +165,11 @@ def measure(
             taken.num_images += 1
 
     begin_s = time.monotonic()
-    use_behind(_predicted(params, manifest, reader, model, evaluation.done, taken), gather)
+    if isinstance(model, PredictedMaps):
+        batches = model.predicted(manifest, reader, params, evaluation.done)
+    else:
+        batches = _predicted(params, manifest, reader, model, evaluation.done, taken)
+    use_behind(batches, gather)
     taken.evaluate_s = time.monotonic() - begin_s
     return taken
 
@@ -289,9 +296,12 @@ def _keep_in_leaderboard(
         logger.error("the leaderboard could not take %s: %s", name, error)
 
 
-def _num_bytes(checkpoint: Path) -> int:
+def _sizes(model: EvaluatedModel, checkpoint: Path) -> dict[str, int]:
     files = checkpoint.rglob("*") if checkpoint.is_dir() else [checkpoint]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return {
+        "parameters": sum(weights.numel() for weights in model.network.parameters()),
+        "bytes": sum(file.stat().st_size for file in files if file.is_file()),
+    }
 
 
 if __name__ == "__main__":

@@ -48,7 +48,10 @@ def boundary_scores(
     scores = []
     for step in range(len(THRESHOLDS)):
         hits = counts.hits[:, step]
-        precision, recall = _share(hits, counts.found[:, step]), _share(hits, counts.wanted[:, step])
+        precision, recall = (
+            _share(hits, counts.found[:, step]),
+            _share(hits, counts.wanted[:, step]),
+        )
         total = precision + recall
         f1 = 2 * precision * recall / total if total > 0 else 0.0
         scores.append((f1, precision, recall))

@@ -136,9 +136,7 @@ def _angles(
     return angles
 
 
-def _normals(
-    depth: Float[np.ndarray, "H W"], camera: Intrinsics, first_row: int
-) -> Vectors:
+def _normals(depth: Float[np.ndarray, "H W"], camera: Intrinsics, first_row: int) -> Vectors:
     """Returns normals of the inner pixels, of any length."""
     height, width = depth.shape
     depth = depth.astype(np.float64)

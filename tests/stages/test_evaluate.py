@@ -358,3 +358,42 @@ def test_the_middlebury_pair_is_evaluated_in_disparity(project):
     assert constant["abs_rel_inverse"] == pytest.approx(expected, rel=1e-4)
     assert ramp["abs_rel_inverse"] < constant["abs_rel_inverse"]
     assert "rmse" not in ramp
+
+
+def write_maps(project: Path, quantity: str, domain: str | None, stored) -> Path:
+    """Writes for each image what `stored` makes of its depth; of a slope where it has none."""
+    folder = project / f"maps-{quantity}"
+    manifest = read_manifest(project / "evaluation.parquet")
+    for row in manifest.itertuples():
+        depth = np.linspace(9, 2, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+        if row.dataset == "diode":
+            depth = np.load(project / row.source / row.depth)[..., 0]
+        path = (folder / row.source / row.image).with_suffix(".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, stored(depth))
+    says = {"quantity": quantity, "values_per_unit": 1000.0, "domain": domain}
+    (folder / "maps.yaml").write_text(json.dumps(says))
+    return folder
+
+
+def test_maps_of_another_program_are_evaluated_like_a_model(project):
+    relative = write_maps(project, "relative_depth", None, lambda depth: 3000 / depth + 70)
+    metrics = run(project, relative)
+    assert metrics["rooms"]["abs_rel"] < 1e-5  # the truth, up to scale and shift
+    assert "metric" not in metrics
+    assert "model" not in metrics
+    metres = write_maps(project, "depth", "indoor", lambda depth: (2000 * depth).astype(np.int32))
+    metrics = run(project, metres, "metres")
+    assert set(metrics["metric"]) == {"rooms", "average"}
+    assert 0.5 < metrics["metric"]["rooms"]["abs_rel"] <= 1.0  # twice too far, but for the cap
+    assert metrics["streets"]["abs_rel"] < 0.01
+
+
+def test_a_missing_map_or_a_wrong_description_ends_with_one_line(project):
+    maps = write_maps(project, "relative_depth", None, lambda depth: 1 / depth)
+    next(maps.rglob("*.npy")).unlink()
+    with pytest.raises(SystemExit, match=r"^evaluate m: .*expected a map \(.*\), got none$"):
+        run(project, maps)
+    (maps / "maps.yaml").write_text("{quantity: depth, values_per_unit: 1.0, domain: null}")
+    with pytest.raises(SystemExit, match=r"maps\.yaml.*expected a domain of depth"):
+        run(project, maps)
