@@ -1,4 +1,4 @@
-"""Prints what every evaluation on this machine has measured, and compares two models image by image.
+"""Prints what every evaluation on this machine has measured, and compares models by image.
 
 `python -m stages.leaderboard` prints a table in markdown for each source, best model first;
 `wide` one table over sources; `add` takes in an evaluation that DVC restored from its cache;
@@ -151,7 +151,8 @@ def differences(one: Path, other: Path) -> pd.DataFrame:
     said = [_json(folder / "protocols.json") for folder in (one, other)]
     dense = [pd.read_parquet(folder / "per_image.parquet") for folder in (one, other)]
     keys = ["protocol", "source", "sample_id"]
-    both = dense[0].merge(dense[1], on=keys, suffixes=("", "_other"))
+    # No measure's name ends like this; `abs_rel_other` is one.
+    both = dense[0].merge(dense[1], on=keys, suffixes=("", " of other"))
     found = []
     for (kind, source), group in both.groupby(["protocol", "source"]):
         used = [entry.get(source, {}).get(kind) for entry in said]
@@ -159,7 +160,7 @@ def differences(one: Path, other: Path) -> pd.DataFrame:
             names = " and ".join(entry["name"] if entry else "none" for entry in used)
             raise ValueError(f"{source}: expected one protocol in both, got {names}")
         for measure in DENSE_METRICS:
-            pair = group[[measure, f"{measure}_other"]].dropna().to_numpy(np.float64)
+            pair = group[[measure, f"{measure} of other"]].dropna().to_numpy(np.float64)
             if len(pair):
                 row = _difference(pair, np.ones(len(pair)))
                 found.append({"kind": kind, "source": source, "measure": measure, **row})

@@ -132,7 +132,7 @@ def test_models_are_sorted_by_a_measure_with_intervals_and_cost(project, capsys)
     assert by_delta[4].startswith("| good (")
     pairs = text.split("**points**")[1]
     assert pairs.index("good") < pairs.index("bad")  # more pairs right is better
-    with pytest.raises(ValueError, match="expected a measure of .*, got 'beauty'"):
+    with pytest.raises(ValueError, match=r"expected a measure of .*, got 'beauty'"):
         leaderboard.main(["--sort", "beauty"])
 
 
