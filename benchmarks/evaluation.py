@@ -99,7 +99,8 @@ def bare_seconds(reader: ManifestReader, model: EvaluatedModel, params: Evaluate
 
     def predicted(batch: Tensor) -> Tensor:
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            return model.network(batch)
+            depth: Tensor = model.network(batch)
+            return depth
 
     with torch.inference_mode():
         batches = ready_batches(reader, params.batch_size, device)

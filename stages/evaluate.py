@@ -118,7 +118,7 @@ class Taken:
             return Cost()
         import torch
 
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             peak_mb = torch.cuda.max_memory_allocated() / 1e6
             device = torch.cuda.get_device_name()
         else:

@@ -9,7 +9,7 @@ if they met the same samples under the same protocol.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +79,21 @@ def tables(rows: pd.DataFrame, *, sort: str | None = None, source: str | None = 
     if sort is not None:
         _check_measure(sort, rows)
     parts = []
-    for (kind, name, samples, _), group in rows.groupby(_ONE_TABLE):
-        shown = list(SHOWN.get(kind, sorted(set(group["measure"]) - {"all", "balanced"})))
-        if kind == "da2k":
+    for _, group in rows.groupby(_ONE_TABLE):
+        entries: list[dict[str, Any]] = group.to_dict("records")
+        about = entries[0]
+        measured = {entry["measure"] for entry in entries}
+        shown = list(SHOWN.get(about["kind"], sorted(measured - {"all", "balanced"})))
+        if about["kind"] == "da2k":
             shown = ["all", "balanced", *shown]
         if sort is not None:
             shown = [sort, *(measure for measure in shown if measure != sort)]
-        shown = [measure for measure in shown if (group["measure"] == measure).any()]
+        shown = [measure for measure in shown if measure in measured]
         if not shown or (sort is not None and shown[0] != sort):
             continue
-        first = group.iloc[0]
-        head = f"**{name}**, {kind}: protocol {first['protocol']}, {first['num_images']} images"
-        parts.append(f"{head} (samples {samples})\n\n{_markdown(_lines(group, shown))}")
+        head = f"**{about['source']}**, {about['kind']}: protocol {about['protocol']}, "
+        head += f"{about['num_images']} images (samples {about['manifest_digest']})"
+        parts.append(f"{head}\n\n{_markdown(_lines(entries, shown))}")
     if not parts:
         raise ValueError("leaderboard: expected an evaluation, got none of these")
     return "\n".join(parts)
@@ -102,38 +105,37 @@ def wide_table(rows: pd.DataFrame, columns: Sequence[str]) -> str:
     Raises:
         ValueError: If a column would mix samples or protocols, or was never measured.
     """
-    cells: dict[str, pd.DataFrame] = {}
+    entries: list[dict[str, Any]] = rows.to_dict("records")
+    cells: dict[str, dict[str, dict[str, Any]]] = {}
     for column in columns:
-        kind, _, rest = column.partition("/")
-        source, _, measure = rest.partition("/")
-        chosen = rows[(rows["kind"] == kind) & (rows["source"] == source)]
-        chosen = chosen[chosen["measure"] == measure]
-        if not len(chosen):
-            known = sorted({"/".join(key) for key in rows[["kind", "source", "measure"]].values})
-            raise ValueError(f"leaderboard: expected one of {', '.join(known)}, got {column!r}")
-        evaluations = chosen[["manifest_digest", "protocol_digest", "protocol"]].drop_duplicates()
-        if len(evaluations) > 1:
-            said = "; ".join(
-                f"samples {samples} under {protocol} ({digest})"
-                for samples, digest, protocol in evaluations.itertuples(index=False)
-            )
+        chosen = [entry for entry in entries if _address(entry) == column]
+        if not chosen:
+            known = ", ".join(sorted({_address(entry) for entry in entries}))
+            raise ValueError(f"leaderboard: expected one of {known}, got {column!r}")
+        said = sorted(
+            {
+                f"samples {entry['manifest_digest']} under {entry['protocol']} "
+                f"({entry['protocol_digest']})"
+                for entry in chosen
+            }
+        )
+        if len(said) > 1:
             raise ValueError(
-                f"{column}: expected one set of samples and one protocol in a column, got {said}"
+                f"{column}: expected one set of samples and one protocol in a column, "
+                f"got {'; '.join(said)}"
             )
-        cells[column] = chosen.set_index("model_digest")
-    first = next(iter(cells.values()))
-    order = first.sort_values("value", ascending=_ascending(columns[0])).index
-    order = order.append(pd.Index(rows["model_digest"].unique()).difference(order))
+        cells[column] = {entry["model_digest"]: entry for entry in chosen}
+    names = {entry["model_digest"]: entry["model"] for entry in entries}
+    first = cells[columns[0]]
     lines = [["model", *columns]]
-    for digest in order:
-        if any(digest in frame.index for frame in cells.values()):
-            names = rows.loc[rows["model_digest"] == digest, "model"]
-            found = [_cell(f.loc[digest]) if digest in f.index else "" for f in cells.values()]
-            lines.append([f"{names.iloc[-1]} ({digest[:6]})", *found])
+    for digest in _best_first(first, columns[0]) + sorted(set(names) - set(first)):
+        found = [_cell(own[digest]) if digest in own else "" for own in cells.values()]
+        if any(found):
+            lines.append([f"{names[digest]} ({digest[:6]})", *found])
     return _markdown(lines)
 
 
-def differences(one: Path, other: Path) -> pd.DataFrame:
+def differences(one: Path, other: Path) -> list[dict[str, Any]]:
     """Returns paired differences of two evaluations over the images that both have.
 
     Args:
@@ -153,7 +155,7 @@ def differences(one: Path, other: Path) -> pd.DataFrame:
     keys = ["protocol", "source", "sample_id"]
     # No measure's name ends like this; `abs_rel_other` is one.
     both = dense[0].merge(dense[1], on=keys, suffixes=("", " of other"))
-    found = []
+    found: list[dict[str, Any]] = []
     for (kind, source), group in both.groupby(["protocol", "source"]):
         used = [entry.get(source, {}).get(kind) for entry in said]
         if used[0] != used[1]:
@@ -167,7 +169,7 @@ def differences(one: Path, other: Path) -> pd.DataFrame:
     found += _pair_differences(one, other)
     if not found:
         raise ValueError(f"{one}, {other}: expected images in both, got none")
-    return pd.DataFrame(found)
+    return found
 
 
 def _pair_differences(one: Path, other: Path) -> list[dict[str, Any]]:
@@ -201,48 +203,53 @@ def _difference(sums: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _difference_rows(found: pd.DataFrame) -> list[list[str]]:
+def _difference_rows(found: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     lines = [["source", "measure", "images", "one", "other", "one less other", "better"]]
-    for row in found.itertuples():
+    for row in found:
         better = "not told apart"
-        if row.low > 0 or row.high < 0:
-            better = "one" if (row.high < 0) == _ascending(row.measure) else "other"
-            better = "" if row.measure == "log_bias" else better
-        ends = f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
-        name = f"{row.kind}/{row.source}"
-        cells = [f"{row.num_images}", f"{row.one:.4f}", f"{row.other:.4f}", ends, better]
-        lines.append([name, row.measure, *cells])
+        if row["low"] > 0 or row["high"] < 0:
+            better = "one" if (row["high"] < 0) == _ascending(row["measure"]) else "other"
+            better = "" if row["measure"] == "log_bias" else better
+        ends = f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+        means = (f"{row['one']:.4f}", f"{row['other']:.4f}")
+        name = f"{row['kind']}/{row['source']}"
+        lines.append([name, row["measure"], f"{row['num_images']}", *means, ends, better])
     return lines
 
 
-def _lines(group: pd.DataFrame, shown: Sequence[str]) -> list[list[str]]:
+def _lines(entries: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> list[list[str]]:
     """Returns the rows of one table, its head first."""
-    head = ["model", *shown, "parameters", "ms an image", "peak MB", "device"]
-    by_model = {digest: rows.set_index("measure") for digest, rows in group.groupby("model_digest")}
-    sign = 1 if _ascending(shown[0]) else -1
-
-    def place(digest: str) -> tuple[float, str]:
-        rows = by_model[digest]
-        return sign * rows["value"].get(shown[0], np.inf * sign), digest
-
-    lines = [head]
-    for digest in sorted(by_model, key=place):
-        rows = by_model[digest]
-        about = rows.iloc[0]
-        cells = [_cell(rows.loc[name]) if name in rows.index else "" for name in shown]
+    by_model: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for entry in entries:
+        by_model.setdefault(entry["model_digest"], {})[entry["measure"]] = entry
+    first = {digest: own[shown[0]] for digest, own in by_model.items() if shown[0] in own}
+    lines = [["model", *shown, "parameters", "ms an image", "peak MB", "device"]]
+    for digest in _best_first(first, shown[0]) + sorted(set(by_model) - set(first)):
+        own = by_model[digest]
+        about = next(iter(own.values()))
+        cells = [_cell(own[name]) if name in own else "" for name in shown]
         cost = [
             "" if pd.isna(about["parameters"]) else f"{about['parameters'] / 1e6:.1f} M",
             "" if pd.isna(about["predict_s"]) else f"{1e3 * about['predict_s']:.1f}",
             "" if pd.isna(about["peak_mb"]) else f"{about['peak_mb']:.0f}",
-            about["device"] or "",
+            "" if pd.isna(about["device"]) else about["device"],
         ]
         lines.append([f"{about['model']} ({digest[:6]})", *cells, *cost])
     return lines
 
 
-def _cell(row: pd.Series) -> str:
-    ends = "" if pd.isna(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return f"{row['value']:.4f}{ends}"
+def _best_first(entries: Mapping[str, Mapping[str, Any]], measure: str) -> list[str]:
+    sign = 1 if _ascending(measure) else -1
+    return sorted(entries, key=lambda digest: (sign * entries[digest]["value"], digest))
+
+
+def _address(entry: Mapping[str, Any]) -> str:
+    return f"{entry['kind']}/{entry['source']}/{entry['measure']}"
+
+
+def _cell(entry: Mapping[str, Any]) -> str:
+    ends = "" if pd.isna(entry["low"]) else f" [{entry['low']:.3f}, {entry['high']:.3f}]"
+    return f"{entry['value']:.4f}{ends}"
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -121,7 +121,7 @@ def test_models_are_sorted_by_a_measure_with_intervals_and_cost(project, capsys)
     add(project, "good", write_evaluation(project / "g", [0.1, 0.2, 0.3], correct=[True, True]))
     text = printed(capsys)
     head, rows = text.split("**rooms**")[1].split("\n\n")[:2]
-    assert head.startswith(", relative: protocol default/relative, 3 images")
+    assert head.startswith(", relative: protocol default/relative, 3 images (samples ")
     lines = rows.splitlines()
     assert lines[2].startswith("| good (")
     assert "| 0.2000 [0." in lines[2]
@@ -218,7 +218,8 @@ def test_an_evaluation_that_was_restored_is_taken_in(project, capsys):
 def test_two_models_are_compared_on_the_images_of_both(project, capsys):
     write_evaluation(project / "a", [0.5, 0.6, 0.7, 9.9], correct=[True, False, False, False])
     write_evaluation(project / "b", [0.4, 0.4, 0.4], correct=[True, True, True, True])
-    found = leaderboard.differences(project / "a", project / "b").set_index("measure")
+    found = pd.DataFrame(leaderboard.differences(project / "a", project / "b"))
+    found = found.set_index("measure")
     assert found.loc["abs_rel", "num_images"] == 3
     assert found.loc["abs_rel", "difference"] == pytest.approx(0.2)
     assert 0.09 < found.loc["abs_rel", "low"] < 0.2 < found.loc["abs_rel", "high"] < 0.31
