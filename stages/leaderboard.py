@@ -80,7 +80,7 @@ def tables(rows: pd.DataFrame, *, sort: str | None = None, source: str | None = 
         _check_measure(sort, rows)
     parts = []
     for _, group in rows.groupby(_ONE_TABLE):
-        entries: list[dict[str, Any]] = group.to_dict("records")
+        entries = _entries(group)
         about = entries[0]
         measured = {entry["measure"] for entry in entries}
         shown = list(SHOWN.get(about["kind"], sorted(measured - {"all", "balanced"})))
@@ -105,7 +105,7 @@ def wide_table(rows: pd.DataFrame, columns: Sequence[str]) -> str:
     Raises:
         ValueError: If a column would mix samples or protocols, or was never measured.
     """
-    entries: list[dict[str, Any]] = rows.to_dict("records")
+    entries = _entries(rows)
     cells: dict[str, dict[str, dict[str, Any]]] = {}
     for column in columns:
         chosen = [entry for entry in entries if _address(entry) == column]
@@ -266,6 +266,10 @@ def _check_measure(name: str, rows: pd.DataFrame) -> None:
     known = sorted(set(rows["measure"]))
     if name not in known:
         raise ValueError(f"leaderboard: expected a measure of {', '.join(known)}, got {name!r}")
+
+
+def _entries(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _rows(path: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from dav2.data.files import written_whole
 from stages.digests import dvc_digest
-from stages.evaluation import KINDS, EvaluateParams, source_protocols
+from stages.evaluation import KINDS, EvaluateParams, Kind, source_protocols
 from stages.evaluation_summary import RESERVED
 from stages.fingerprint import fingerprint
 
@@ -86,7 +86,7 @@ def read_leaderboard(path: Path) -> pd.DataFrame:
         ValueError: If it is no leaderboard.
     """
     if not path.is_file():
-        return SCHEMA.empty_table().to_pandas()
+        return pd.DataFrame(columns=SCHEMA.names)
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
@@ -96,7 +96,7 @@ def read_leaderboard(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: expected a leaderboard's columns, got missing or unknown {', '.join(wrong)}"
         )
-    return table.select(SCHEMA.names).to_pandas()
+    return pd.DataFrame(table.select(SCHEMA.names).to_pandas())
 
 
 def record(
@@ -155,7 +155,7 @@ def _rows(
 
     def evaluated(kind: str, name: str, sources: list[str]) -> dict[str, Any]:
         samples = manifest[manifest["source"].isin(sources)]
-        used = "metric" if kind == "metric" else "relative"
+        used: Kind = "metric" if kind == "metric" else "relative"
         entries = [protocols[source][used] for source in sources]
         said = [entry.model_dump(mode="json") for _, entry in entries]
         listed = json.loads(samples[_SAMPLE].sort_values("sample_id").to_json(orient="values"))

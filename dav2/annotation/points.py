@@ -53,7 +53,7 @@ def mask_points(
 
 def deepest(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
     """Returns the pixel of a mask that is farthest from what is outside, the image's border too."""
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]
 
     distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(distance.argmax()), mask.shape)

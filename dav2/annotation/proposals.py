@@ -102,7 +102,7 @@ def propose_pairs(
     if truth is None and len(models) < 2:
         raise ValueError(f"{image}: expected known depth or two models, got {len(models)} model(s)")
     values = {name: _at(points, prediction) for name, prediction in models.items()}
-    known = None if truth is None else truth[points[:, 0], points[:, 1]]
+    known = None if truth is None else truth[points[:, 0], points[:, 1]].astype(np.float64)
     rng = np.random.default_rng(_seed(image, seed))
     diagonal = float(np.hypot(*size))
     pairs = list(combinations(range(len(points)), 2))
@@ -172,7 +172,9 @@ def _at(
     """Returns a prediction at the points, 0 at infinity, kept off 0."""
     values = prediction.astype(np.float64)
     values = values - min(0.0, float(values.min()))
-    return np.maximum(values[points[:, 0], points[:, 1]], _SMALLEST_SHARE * float(values.max()))
+    smallest = _SMALLEST_SHARE * float(values.max())
+    at: Float[np.ndarray, " N"] = np.maximum(values[points[:, 0], points[:, 1]], smallest)
+    return at
 
 
 def _closer(first: float, second: float) -> str:
