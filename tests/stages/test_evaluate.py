@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
 from dav2.data.open import open_dataset
@@ -20,7 +19,14 @@ from dav2.models.interchange import write_transformers, write_upstream
 from stages import evaluate, evaluate_trivial
 from stages.evaluated_model import load_evaluated
 from stages.evaluation import Evaluation, saved_rows
-from tests.fixtures.evaluating import EVALUATE
+from tests.fixtures.evaluating import (
+    EVALUATE,
+    HEIGHT,
+    WIDTH,
+    write_diode,
+    write_points,
+    write_stereo,
+)
 
 SOURCES = """
 sources:
@@ -37,43 +43,6 @@ PARAMS = f"""{SOURCES}{EVALUATE}  saved_predictions: 2
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
 READERS = {"rooms": "diode", "streets": "diode", "stereo": "middlebury", "points": "da2k"}
 DOMAINS = {"rooms": "indoor", "streets": "outdoor", "stereo": "mixed", "points": "mixed"}
-HEIGHT, WIDTH = 30, 40
-
-
-def write_diode(root: Path, kind: str, *, far_m: float, count: int) -> None:
-    rng = np.random.default_rng(int(far_m))
-    folder = root / "val" / kind / "scene_00000" / "scan_00000"
-    folder.mkdir(parents=True)
-    for i in range(count):
-        rows = np.linspace(far_m, far_m / 5, HEIGHT)[:, None]
-        depth = (rows * rng.uniform(0.3, 1.0, (HEIGHT, WIDTH))).astype(np.float32)
-        mask = np.ones((HEIGHT, WIDTH), np.float32)
-        mask[:3] = 0
-        picture = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / f"view_{i}.png")
-        np.save(folder / f"view_{i}_depth.npy", depth[..., None])
-        np.save(folder / f"view_{i}_depth_mask.npy", mask)
-
-
-def write_stereo(root: Path) -> None:
-    root.mkdir()
-    disparity = np.linspace(10, 60, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
-    disparity[5, 5] = np.inf
-    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / "pair_left.png")
-    np.savez(root / "pair_disp.npz", disparity)
-
-
-def write_points(root: Path) -> None:
-    annotations = {}
-    for scenario in ("indoor", "aerial"):
-        (root / "images" / scenario).mkdir(parents=True)
-        name = f"images/{scenario}/a.png"
-        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / name)
-        annotations[name] = [
-            {"point1": [25, 3], "point2": [4, 9], "closer_point": "point1"},
-            {"point1": [6, 3], "point2": [20, 9], "closer_point": "point1"},
-        ]
-    (root / "annotations.json").write_text(json.dumps(annotations))
 
 
 def manifest_of(root: Path, sources: list[str], *, split: str | None = None) -> pd.DataFrame:
@@ -397,3 +366,19 @@ def test_a_missing_map_or_a_wrong_description_ends_with_one_line(project):
     (maps / "maps.yaml").write_text("{quantity: depth, values_per_unit: 1.0, domain: null}")
     with pytest.raises(SystemExit, match=r"maps\.yaml.*expected a domain of depth"):
         run(project, maps)
+
+
+def test_the_leaderboard_remembers_what_each_model_reached_and_took(project, caplog):
+    checkpoint = write_model(project / "m.safetensors")
+    metrics = run(project, checkpoint)
+    rows = pd.read_parquet(project / "leaderboard.parquet").set_index(["source", "measure"])
+    row = rows.loc[("rooms", "abs_rel")]
+    assert row["value"] == metrics["rooms"]["abs_rel"]
+    assert [row["low"], row["high"]] == metrics["intervals"]["rooms"]["abs_rel"]
+    assert row["parameters"] == metrics["model"]["parameters"]
+    assert 0 < row["predict_s"] < row["evaluate_s"] < 60
+    assert row["peak_mb"] > 100
+    assert rows.loc[("points", "balanced"), "low"] <= rows.loc[("points", "balanced"), "value"]
+    (project / "leaderboard.parquet").write_text("notes")  # cannot be added to
+    assert run(project, checkpoint, "again") == metrics
+    assert "the leaderboard could not take m: " in caplog.text

@@ -14,7 +14,7 @@ from dav2.metrics.pairs import PointPairs, correct_pairs
 from stages import merge_pairs, propose_pairs
 
 SIZE = (60, 80)
-OBJECTS = [(slice(5, 15), slice(5, 25)), (slice(20, 30), slice(50, 70)), (slice(40, 55), slice(8, 30))]  # fmt: skip
+OBJECTS = [np.s_[5:15, 5:25], np.s_[20:30, 50:70], np.s_[40:55, 8:30]]
 DEPTHS = {"a": (4.0, 1.0, 16.0), "b": (16.0, 4.0, 1.0)}
 """Of the objects, metres; in `a` the second is closest, in `b` the lowest."""
 
@@ -57,6 +57,10 @@ def propose(*arguments, output="pairs"):
 BY_MODELS = ["--masks", "masks", "--predictions", "right", "--predictions", "wrong"]
 
 
+def depth_of(project, image) -> np.ndarray:
+    return np.load((project / "depths" / image.removeprefix("images/")).with_suffix(".npy"))
+
+
 def read(path):
     return json.loads(path.read_text())
 
@@ -68,7 +72,7 @@ def test_objects_on_which_models_disagree_are_asked_in_balance(project):
     for pair in pairs:
         assert set(pair["votes"].values()) == {"point1", "point2"}
         assert pair["ratio"] > 3
-        depth = np.load(project / "depths" / pair["image"].replace("images/", "").replace("png", "npy"))  # fmt: skip
+        depth = depth_of(project, pair["image"])
         assert all(depth[tuple(pair[point])] < 40 for point in ("point1", "point2"))  # on objects
     for scenario in ("indoor", "street"):
         own = [pair for pair in pairs if f"/{scenario}/" in pair["image"]]
@@ -108,7 +112,7 @@ def test_known_depth_gives_pairs_that_the_reader_and_the_truth_confirm(project):
             closer=np.array([pair.closer for pair in pairs]),
             farther=np.array([pair.farther for pair in pairs]),
         )
-        depth = np.load(project / "depths" / files.image[len("images/") :].replace("png", "npy"))
+        depth = depth_of(project, files.image)
         assert correct_pairs(1 / depth, found).all()
 
 
