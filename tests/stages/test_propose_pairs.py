@@ -116,6 +116,24 @@ def test_known_depth_gives_pairs_that_the_reader_and_the_truth_confirm(project):
         assert correct_pairs(1 / depth, found).all()
 
 
+def test_models_are_run_where_only_their_weights_are_given(project):
+    import torch
+
+    from dav2.models import checkpoints
+    from dav2.models.depth_anything import DepthAnything, ModelConfig
+
+    torch.manual_seed(0)
+    model = DepthAnything(ModelConfig("vit64x4"))
+    checkpoints.save(model, project / "m.safetensors", {"short_side_px": 28})
+    arguments = ["--masks", "masks", "--weights", "m.safetensors", "--predictions"]
+    propose(*arguments, "right", "--min-ratio", "1.0001", output="one")
+    propose(*arguments, "wrong", "--min-ratio", "1.0001", output="other")
+    found = [read(project / name / "proposals.json")["pairs"] for name in ("one", "other")]
+    votes = {pair["id"]: pair["votes"] for pairs in found for pair in pairs}
+    assert votes  # whatever the model says, one of the two contradicts it
+    assert all(set(given) & {"right", "wrong"} and "m" in given for given in votes.values())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
