@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dav2.annotation.answers import agreement, annotations, judge, read_pairs, read_review
+from dav2.annotation.agreement import agreement
+from dav2.annotation.answers import annotations, judge, read_pairs, read_review
 from dav2.data.da2k import Da2k
 from dav2.data.files import write_json
 from stages.program import run

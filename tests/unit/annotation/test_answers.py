@@ -1,18 +1,14 @@
-"""Majorities, agreement and the export of reviewed pairs."""
+"""Majorities and the export of reviewed pairs."""
 
 import json
 
-import numpy as np
 import pytest
 
 from dav2.annotation.answers import (
     FORMAT,
     AskedPair,
     Review,
-    agreement,
     annotations,
-    cohen_kappas,
-    fleiss_kappa,
     judge,
     read_pairs,
     read_review,
@@ -79,36 +75,6 @@ def test_annotations_are_those_of_the_release_the_closer_point_first():
         "images/indoor/a.jpg": [{"point1": [1, 2], "point2": [30, 4], "closer_point": "point1"}],
         "images/indoor/b.jpg": [{"point1": [30, 4], "point2": [1, 2], "closer_point": "point1"}],
     }
-
-
-def test_fleiss_kappa_of_a_table_worked_out_by_hand():
-    # Three raters, two subjects: P_1 = 1, P_2 = 1/3, mean 2/3; p = (5/6, 1/6), P_e = 26/36.
-    counts = np.array([[3, 0, 0], [2, 1, 0]])
-    assert fleiss_kappa(counts) == pytest.approx((2 / 3 - 26 / 36) / (1 - 26 / 36))
-    assert fleiss_kappa(np.array([[3, 0], [0, 3]])) == 1.0
-    assert fleiss_kappa(np.array([[3, 0], [3, 0]])) is None  # one category: chance is certain
-    assert fleiss_kappa(np.array([[1, 0], [0, 1]])) is None  # one rater
-    assert fleiss_kappa(np.zeros((0, 3), dtype=np.int64)) is None
-    with pytest.raises(ValueError, match="expected as many raters for each subject"):
-        fleiss_kappa(np.array([[2, 0], [0, 3]]))
-
-
-def test_cohens_kappa_of_two_reviewers_worked_out_by_hand():
-    # Agree on 3 of 4; a says 1 twice and 2 twice, b 1 once: P_e = 1/2 1/4 + 1/2 3/4 = 1/2.
-    judged = judge(PAIRS, [review("a", "1122"), review("b", "1222")], min_answers=2)
-    assert cohen_kappas(judged) == {"a, b": pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))}
-    same = judge(PAIRS, [review("a", "1111"), review("b", "1111")], min_answers=2)
-    assert cohen_kappas(same) == {"a, b": None}
-
-
-def test_agreement_counts_pairs_and_what_a_vertical_ramp_would_get():
-    reviews = [review("a", "112s"), review("b", "12--")]
-    found = agreement(judge(PAIRS, reviews, min_answers=2))
-    assert found["reviewers"] == {"a": 4, "b": 2}
-    assert found["num_pairs"] == {"decided": 1, "without_majority": 1, "unfinished": 2}
-    assert found["scenarios"] == {"indoor": {"pairs": 1, "upper_is_closer": 1}}
-    assert found["mean_agreement"] == 0.75
-    json.dumps(found, allow_nan=False)
 
 
 GOOD = {"format": FORMAT, "reviewer": "a", "answers": {}, "entered": []}
