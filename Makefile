@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: help install repro test check deps experiment ablation ui doctor gc bench-model bench-ingest bench-train \
-	bench-label bench-codecs bench-plan bench-serve soak clean lock
+	bench-label bench-evaluate bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-train: install  ## Rate of a training and how long it waits for data, agai
 
 bench-label: install  ## Rate of labelling from JPEG to shard, against the bare model; BENCH="--help"
 	$(RUN) -m benchmarks.labelling $(BENCH)
+
+bench-evaluate: install  ## Time of an evaluation against its model alone; BENCH="--num-images 40"
+	$(RUN) -m benchmarks.evaluation $(BENCH)
 
 bench-codecs: install  ## Size, speed and error of the codecs of labels, against 16-bit PNG; BENCH="--help"
 	$(RUN) -m benchmarks.codecs $(BENCH)

@@ -1,6 +1,7 @@
 """Evaluates one model on every evaluation source."""
 
 import logging
+import resource
 import shutil
 import sys
 import time
@@ -16,6 +17,7 @@ from dav2.data.files import written_whole
 from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
 from stages.digests import dvc_digest
+from stages.evaluated_maps import PredictedMaps, is_maps, open_maps
 from stages.evaluated_model import EvaluatedModel, load_evaluated
 from stages.evaluation import (
     KINDS,
@@ -30,6 +32,7 @@ from stages.evaluation import (
 from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import flat
 from stages.fingerprint import code_fingerprint, fingerprint, library_versions, work_folder
+from stages.leaderboard_rows import Cost, record
 from stages.params import load
 from stages.program import run
 from stages.sources import locations
@@ -49,14 +52,6 @@ _BATCH_PIXELS = 1 << 25
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Spent:
-    """What predicting took; reading and measuring are not in it."""
-
-    seconds: float = 0.0
-    num_images: int = 0
-
-
 def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None:
     """Writes the measures of one model.
 
@@ -66,7 +61,8 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
     Args:
         name: What the model is called.
         manifest_path: Gated manifest of the evaluation sources.
-        checkpoint: The model: ours, a `.pth` of the authors, or a folder of Transformers.
+        checkpoint: The model: ours, a `.pth` of the authors, a folder of Transformers, or one of
+            maps that another program predicted (`stages.evaluated_maps`).
         output: Folder to write: `metrics.json`, `per_image.parquet`, `pairs.parquet`,
             `predictions/*.png`, `predictions.json`, `protocols.json` and `calibration.json`.
 
@@ -75,12 +71,14 @@ def main(name: str, manifest_path: Path, checkpoint: Path, output: Path) -> None
             Nothing is written to `output` then; what is measured is kept in `.work`.
     """
     try:
-        _evaluate(load("evaluate", EvaluateParams), manifest_path, checkpoint, output)
+        _evaluate(name, load("evaluate", EvaluateParams), manifest_path, checkpoint, output)
     except (ValueError, OSError) as error:
         raise SystemExit(f"evaluate {name}: {error}") from None
 
 
-def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, output: Path) -> None:
+def _evaluate(
+    name: str, params: EvaluateParams, manifest_path: Path, checkpoint: Path, output: Path
+) -> None:
     manifest = read_manifest(manifest_path)
     inputs = {"evaluation": manifest_path, "model": checkpoint}
     outputs = [output / part for part in OUTPUTS]
@@ -89,27 +87,95 @@ def _evaluate(params: EvaluateParams, manifest_path: Path, checkpoint: Path, out
         domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
         work = _work_folder(params, inputs, output)
         evaluation = Evaluation(manifest, work, params=params, sources=sources, domains=domains)
-        waiting = len(manifest) - len(evaluation.done)
-        model = load_evaluated(checkpoint)
-        reader = ManifestReader(manifest, sources)
-        begin_s, spent = time.monotonic(), Spent()
-        for predicted in _predicted(params, manifest, reader, model, evaluation.done, spent):
-            evaluation.add(predicted)
-        if waiting:
-            run.log_metrics({"seconds_per_image": (time.monotonic() - begin_s) / waiting})
-        if spent.num_images:
-            latency_s = spent.seconds / spent.num_images
+        model = open_maps(checkpoint) if is_maps(checkpoint) else load_evaluated(checkpoint)
+        taken = measure(evaluation, params, manifest, ManifestReader(manifest, sources), model)
+        if taken.num_images:
+            run.log_metrics({"seconds_per_image": taken.evaluate_s / taken.num_images})
+        if taken.predict_s:
+            latency_s = taken.predict_s / taken.num_images
             run.log_metrics({"prediction_seconds_per_image": latency_s})
             run.add_facts({"prediction_seconds_per_image": round(latency_s, 6)})
-        num_parameters = sum(weights.numel() for weights in model.network.parameters())
-        metrics = evaluation.finish({"parameters": num_parameters, "bytes": _num_bytes(checkpoint)})
+        sizes = None if isinstance(model, PredictedMaps) else _sizes(model, checkpoint)
+        metrics = evaluation.finish(sizes)
         with written_whole(output) as folder:
             shutil.copytree(work, folder)
         shutil.rmtree(work)
         run.log_metrics(flat(metrics))
         for source, panel in evaluation.panels.items():
             run.log_picture(f"{source}.png", panel)
+    _keep_in_leaderboard(name, checkpoint, manifest, metrics, params, taken.cost(sizes))
     logger.info("%s: evaluated on %d images", checkpoint, len(manifest))
+
+
+@dataclass(slots=True)
+class Taken:
+    """What the loop over images took."""
+
+    num_images: int = 0
+    evaluate_s: float = 0.0
+    predict_s: float = 0.0
+    """Of this the model, with the preparation of images and the resizing of maps."""
+
+    def cost(self, sizes: Mapping[str, int] | None) -> Cost:
+        """Returns what the leaderboard keeps of it; None has no model that ran here."""
+        if sizes is None:
+            return Cost()
+        import torch
+
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            peak_mb = torch.cuda.max_memory_allocated() / 1e6
+            device = torch.cuda.get_device_name()
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            peak_mb = peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+            device = "cpu"
+        count = self.num_images
+        return Cost(
+            parameters=sizes["parameters"],
+            bytes=sizes["bytes"],
+            predict_s=self.predict_s / count if count else None,
+            evaluate_s=self.evaluate_s / count if count else None,
+            peak_mb=round(peak_mb),
+            device=device,
+        )
+
+
+def measure(
+    evaluation: Evaluation,
+    params: EvaluateParams,
+    manifest: "pd.DataFrame",
+    reader: ManifestReader,
+    model: EvaluatedModel | PredictedMaps,
+) -> Taken:
+    """Predicts and measures all images that are not done; reads and measures beside the model.
+
+    The next images are read, and those predicted before are measured, each in a thread of its own:
+    at most three batches are held at once. Order and batches, hence numbers, do not depend on it.
+
+    Args:
+        evaluation: Of the manifest; it gathers the measures.
+        params: Sizes and counts.
+        manifest: Rows of `evaluation`.
+        reader: Of those rows.
+        model: Prepared here; or maps in its place.
+    """
+    from dav2.prediction.ahead import use_behind
+
+    taken = Taken()
+
+    def gather(batch: Sequence[Predicted]) -> None:
+        for predicted in batch:
+            evaluation.add(predicted)
+            taken.num_images += 1
+
+    begin_s = time.monotonic()
+    if isinstance(model, PredictedMaps):
+        batches = model.predicted(manifest, reader, params, evaluation.done)
+    else:
+        batches = _predicted(params, manifest, reader, model, evaluation.done, taken)
+    use_behind(batches, gather)
+    taken.evaluate_s = time.monotonic() - begin_s
+    return taken
 
 
 def _predicted(
@@ -118,30 +184,32 @@ def _predicted(
     reader: ManifestReader,
     model: EvaluatedModel,
     done: Set[int],
-    spent: Spent,
-) -> Iterator[Predicted]:
-    """Yields one prediction for each row that is not done, a batch at a time; adds up the time."""
+    taken: Taken,
+) -> Iterator[list[Predicted]]:
+    """Yields the predictions of the rows that are not done, a batch at a time."""
     from tqdm import tqdm
 
+    from dav2.prediction.ahead import read_ahead
     from dav2.prediction.changes import inconsistencies
 
     dtype = model.prepare(params)
+    before = frozenset(done)  # what is measured meanwhile is not known by then
     domains = dict(zip(manifest["source"], manifest["domain"], strict=True))
     inputs = _inputs(params, model, domains)
     sources = [str(source) for source in manifest["source"]]
     changed = saved_rows(manifest, params.consistency_samples)
-    with tqdm(total=len(manifest), initial=len(done), desc="evaluate", unit="image") as bar:
-        for rows in _batches(manifest, params.batch_size):
-            if done >= set(rows):
-                continue  # batches stay as they are: another one may round otherwise
-            samples = [reader.read(row) for row in rows]
+    # Batches stay as they are, if only one of their images is left: another may round otherwise.
+    left = [rows for rows in _batches(manifest, params.batch_size) if not before >= set(rows)]
+    batches = ((rows, [reader.read(row) for row in rows]) for rows in left)
+    with tqdm(total=len(manifest), initial=len(before), desc="evaluate", unit="image") as bar:
+        for rows, samples in read_ahead(batches):
             wanted = [inputs[sources[row]] for row in rows]
             begin_s = time.monotonic()
             maps = predict_inputs(params, model, samples, wanted, dtype)
-            spent.seconds += time.monotonic() - begin_s
-            spent.num_images += len(rows)
+            taken.predict_s += time.monotonic() - begin_s
+            batch = []
             for row, sample, kinds, found in zip(rows, samples, wanted, maps, strict=True):
-                if row in done:
+                if row in before:
                     continue
                 changes: dict[str, float] = {}
                 values = found["relative"]
@@ -151,8 +219,9 @@ def _predicted(
                     )
                 if model.domain is not None:
                     values = 1 / np.maximum(values, _SMALLEST_DEPTH_M)
-                yield Predicted(row, sample, values, found.get("metric"), changes)
+                batch.append(Predicted(row, sample, values, found.get("metric"), changes))
                 bar.update()
+            yield batch
 
 
 def _inputs(
@@ -216,9 +285,27 @@ def predict_inputs(
     return found
 
 
-def _num_bytes(checkpoint: Path) -> int:
+def _keep_in_leaderboard(
+    name: str,
+    checkpoint: Path,
+    manifest: "pd.DataFrame",
+    metrics: Mapping[str, Any],
+    params: EvaluateParams,
+    cost: Cost,
+) -> None:
+    """Adds the evaluation to the leaderboard; where that cannot be, the evaluation stands."""
+    try:
+        record(name, checkpoint, manifest=manifest, metrics=metrics, params=params, cost=cost)
+    except (OSError, ValueError) as error:
+        logger.error("the leaderboard could not take %s: %s", name, error)
+
+
+def _sizes(model: EvaluatedModel, checkpoint: Path) -> dict[str, int]:
     files = checkpoint.rglob("*") if checkpoint.is_dir() else [checkpoint]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return {
+        "parameters": sum(weights.numel() for weights in model.network.parameters()),
+        "bytes": sum(file.stat().st_size for file in files if file.is_file()),
+    }
 
 
 if __name__ == "__main__":

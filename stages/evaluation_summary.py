@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dav2.metrics.bootstrap import bootstrap_interval
+from dav2.metrics.bootstrap import bootstrap_interval, bootstrap_mean_interval
 from dav2.metrics.pairs import balanced_accuracy
 
 DENSE_METRICS = (
@@ -192,7 +192,20 @@ def _annotated(
         intervals[name] = _interval(
             images["sum"].to_numpy(), images["count"].to_numpy(), num_resamples
         )
+    intervals["balanced"] = _balanced_interval(pairs, num_resamples)
     return accuracies, intervals
+
+
+def _balanced_interval(pairs: pd.DataFrame, num_resamples: int) -> list[float]:
+    """Returns the interval of `dav2.metrics.pairs.balanced_accuracy` over images."""
+    upper, correct = pairs["upper_is_closer"], pairs["correct"].astype(np.float64)
+    kinds = []
+    for kind in (upper >= 0, upper <= 0):
+        counted = pd.DataFrame({"sum": correct * kind, "count": kind.astype(np.float64)})
+        images = counted.groupby(pairs["sample_id"]).sum()
+        kinds.append((images["sum"].to_numpy(), images["count"].to_numpy()))
+    ends = bootstrap_mean_interval(kinds, num_resamples=num_resamples)
+    return [_rounded(end) for end in ends]
 
 
 def _disagreement(

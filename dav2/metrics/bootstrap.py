@@ -3,6 +3,8 @@
 Axes: N images.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -37,4 +39,35 @@ def bootstrap_interval(
         drawn = rng.integers(sums.size, size=sums.size)
         means[i] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_mean_interval(
+    kinds: Sequence[tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]],
+    *,
+    num_resamples: int,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean, over kinds of what is counted, of sum over count.
+
+    The same images are drawn for each kind. A kind that a draw has none of does not count in it.
+
+    Args:
+        kinds: For each, sums and counts per image, as of `bootstrap_interval`; counts may be 0.
+        num_resamples: Draws with replacement.
+        seed: Decides the draws.
+
+    Raises:
+        ValueError: If nothing is counted in any image.
+    """
+    sums, counts = (np.stack(values) for values in zip(*kinds, strict=True))
+    if not counts.sum():
+        raise ValueError("bootstrap: expected at least one image, got none")
+    rng = np.random.default_rng(seed)
+    means = np.empty(num_resamples)
+    for i in range(num_resamples):
+        drawn = rng.integers(sums.shape[1], size=sums.shape[1])
+        total, count = sums[:, drawn].sum(axis=1), counts[:, drawn].sum(axis=1)
+        means[i] = (total[count > 0] / count[count > 0]).mean() if count.any() else np.nan
+    low, high = np.nanquantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

@@ -1,15 +1,18 @@
 """Boundary F1: whether depth jumps where the truth jumps.
 
-Axes: H height, W width (pixels).
+Axes: H height, W width (pixels), D directions, T thresholds, N neighbours.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 THRESHOLDS = np.linspace(1.05, 1.25, 10)
 """Depth ratios between neighbours above which there is an occluding contour."""
+_STEP_DOWN = 0.96
+"""Ratios above it are no step the other way round: 1 / 0.96 is below all thresholds."""
+_BAND_PIXELS = 1 << 16
 
 
 def boundary_scores(
@@ -39,15 +42,19 @@ def boundary_scores(
         `boundary_f1`, `boundary_precision` and `boundary_recall`, 0 to 1, or NaN where the truth
         has no contour.
     """
-    predicted = _jumps(pred, pixels)
-    true = _jumps(depth, pixels)
-    if not any((jump > THRESHOLDS[0]).any() for jump in true):
+    counts = _counted(pred, depth, pixels)
+    if not counts.wanted.any():
         return dict.fromkeys(("boundary_f1", "boundary_precision", "boundary_recall"), float("nan"))
     scores = []
-    for threshold in THRESHOLDS:
-        found = [jump > threshold for jump in predicted]
-        wanted = [jump > threshold for jump in true]
-        scores.append((_f1(found, wanted), _share(wanted, found), _share(found, wanted)))
+    for step in range(len(THRESHOLDS)):
+        hits = counts.hits[:, step]
+        precision, recall = (
+            _share(hits, counts.found[:, step]),
+            _share(hits, counts.wanted[:, step]),
+        )
+        total = precision + recall
+        f1 = 2 * precision * recall / total if total > 0 else 0.0
+        scores.append((f1, precision, recall))
     f1, precision, recall = np.average(scores, axis=0, weights=THRESHOLDS)
     return {
         "boundary_f1": float(f1),
@@ -71,38 +78,74 @@ def mask_boundary_recall(
     Returns:
         0 to 1, or NaN where there is no outline.
     """
-    everywhere = np.ones(pred.shape, dtype=bool)
-    predicted = _jumps(pred, everywhere)
     # Twice as far behind the object as on it: a step at every threshold.
-    true = _jumps(np.where(foreground, 1.0, 2.0), everywhere)
-    wanted = [jump > 1.5 for jump in true]
-    if not any(jump.any() for jump in wanted):
+    matte = np.where(foreground, 1.0, 2.0)
+    counts = _counted(pred, matte, np.ones(pred.shape, dtype=bool))
+    if not counts.wanted.any():
         return float("nan")
-    scores = [_share([jump > t for jump in predicted], wanted) for t in THRESHOLDS]
+    scores = [_share(counts.hits[:, i], counts.wanted[:, i]) for i in range(len(THRESHOLDS))]
     return float(np.average(scores, weights=THRESHOLDS))
 
 
-def _jumps(
-    depth: Float[np.ndarray, "H W"], pixels: Bool[np.ndarray, "H W"]
-) -> list[Float[np.ndarray, " _"]]:
-    """Returns, per direction, the depth of the pixel behind over that of the one in front."""
-    safe = np.where(pixels, depth, 1.0).astype(np.float64)
-    across = (safe[:, :-1] / safe[:, 1:])[pixels[:, :-1] & pixels[:, 1:]]
-    down = (safe[:-1] / safe[1:])[pixels[:-1] & pixels[1:]]
-    return [across, 1.0 / across, down, 1.0 / down]
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Neighbours whose depths differ by more than each threshold, for each direction."""
+
+    found: Int[np.ndarray, "D T"]
+    """In the prediction."""
+    wanted: Int[np.ndarray, "D T"]
+    """In the truth."""
+    hits: Int[np.ndarray, "D T"]
+    """In both."""
 
 
-def _f1(found: Sequence[Bool[np.ndarray, " _"]], wanted: Sequence[Bool[np.ndarray, " _"]]) -> float:
-    precision, recall = _share(wanted, found), _share(found, wanted)
-    total = precision + recall
-    return 2 * precision * recall / total if total > 0 else 0.0
+def _counted(
+    pred: Float[np.ndarray, "H W"],
+    depth: Float[np.ndarray, "H W"],
+    pixels: Bool[np.ndarray, "H W"],
+) -> _Counts:
+    """Counts contours, some rows at a time: left, right, above and below in front."""
+    counts = np.zeros((3, 4, len(THRESHOLDS)), dtype=np.int64)
+    rows = max(1, _BAND_PIXELS // depth.shape[1])
+    for first in range(0, depth.shape[0], rows):
+        # One row more: the neighbours below the last.
+        part = slice(first, first + rows + 1)
+        inside = pixels[part]
+        maps = [
+            np.where(inside, values[part], 1.0).astype(np.float64, copy=False)
+            for values in (pred, depth)
+        ]
+        beside = inside[:rows, :-1] & inside[:rows, 1:]
+        below = inside[:-1] & inside[1:]
+        across = [(safe[:rows, :-1] / safe[:rows, 1:])[beside] for safe in maps]
+        down = [(safe[:-1] / safe[1:])[below] for safe in maps]
+        for axis, (predicted, true) in enumerate((across, down)):
+            counts[:, 2 * axis] += _above(predicted, true)
+            # Only what may exceed a threshold is turned round: the inverse of a step up.
+            counts[0, 2 * axis + 1] += _over(1.0 / predicted[predicted < _STEP_DOWN])
+            back = true < _STEP_DOWN
+            counts[1:, 2 * axis + 1] += _above(1.0 / predicted[back], 1.0 / true[back])[1:]
+    return _Counts(*counts)
 
 
-def _share(
-    found: Sequence[Bool[np.ndarray, " _"]], wanted: Sequence[Bool[np.ndarray, " _"]]
-) -> float:
-    """Returns the share of what is wanted that is found, a mean over directions."""
+def _above(
+    predicted: Float[np.ndarray, " N"], true: Float[np.ndarray, " N"]
+) -> Int[np.ndarray, "3 T"]:
+    """Returns how many neighbours are above each threshold: predicted, true, both."""
+    contour = true > THRESHOLDS[0]
+    both = np.minimum(predicted[contour], true[contour])
+    return np.stack([_over(predicted), _over(true[contour]), _over(both)])
+
+
+def _over(jumps: Float[np.ndarray, " N"]) -> Int[np.ndarray, " T"]:
+    """Returns how many are above each threshold."""
+    high = jumps[jumps > THRESHOLDS[0]]
+    return np.array([np.count_nonzero(high > threshold) for threshold in THRESHOLDS])
+
+
+def _share(hits: Int[np.ndarray, " D"], marks: Int[np.ndarray, " D"]) -> float:
+    """Returns the share of what is marked that is hit, a mean over directions."""
     share = 0.0
-    for hits, marks in zip(found, wanted, strict=True):
-        share += np.count_nonzero(hits & marks) / max(int(np.count_nonzero(marks)), 1) / len(wanted)
+    for hit, marked in zip(hits.tolist(), marks.tolist(), strict=True):
+        share += hit / max(marked, 1) / len(marks)
     return share

@@ -15,9 +15,12 @@ FLAT_TOLERANCE = 2e-3
 is flat."""
 ANGLES_DEG = (11.25, 22.5, 30.0)
 
-_BAND_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 16  # what is worked out of them at once stays in a core's cache
 _PATCHES_PER_SIDE = 24
 _SMALLEST_PATCH_PX = 5
+
+Vectors = tuple[Float[np.ndarray, "_H _W"], ...]
+"""Three coordinates, each a map."""
 
 
 def normal_errors(
@@ -123,37 +126,33 @@ def _angles(
         inner &= pixels[beside] & (np.maximum(step, 1 / step) < MAX_STEP)
     if not inner.any():
         return np.zeros(0)
-    one = _normals(np.where(pixels, pred, 1.0), camera, first_row)[:, inner]
-    other = _normals(safe, camera, first_row)[:, inner]
+    one = _normals(np.where(pixels, pred, 1.0), camera, first_row)
+    other = _normals(safe, camera, first_row)
+    crossed = _cross(one, other)
+    across = crossed[0] ** 2 + crossed[1] ** 2 + crossed[2] ** 2
+    along = one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
     # Of the tangent: an arc cosine loses small angles.
-    across = np.sqrt((_cross(one, other) ** 2).sum(axis=0))
-    angles: Float[np.ndarray, " N"] = np.degrees(np.arctan2(across, (one * other).sum(axis=0)))
+    angles: Float[np.ndarray, " N"] = np.degrees(np.arctan2(np.sqrt(across[inner]), along[inner]))
     return angles
 
 
-def _normals(
-    depth: Float[np.ndarray, "H W"], camera: Intrinsics, first_row: int
-) -> Float[np.ndarray, "3 H2 W2"]:
+def _normals(depth: Float[np.ndarray, "H W"], camera: Intrinsics, first_row: int) -> Vectors:
     """Returns normals of the inner pixels, of any length."""
     height, width = depth.shape
     depth = depth.astype(np.float64)
     x = (np.arange(width) + 0.5 - camera.cx_px) / camera.fx_px
     y = (first_row + np.arange(height) + 0.5 - camera.cy_px) / camera.fy_px
-    points = np.stack([x[None] * depth, y[:, None] * depth, depth])
-    along = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    points = (x[None] * depth, y[:, None] * depth, depth)
+    along = tuple(values[1:-1, 2:] - values[1:-1, :-2] for values in points)
+    down = tuple(values[2:, 1:-1] - values[:-2, 1:-1] for values in points)
     return _cross(along, down)
 
 
-def _cross(
-    one: Float[np.ndarray, "3 *N"], other: Float[np.ndarray, "3 *N"]
-) -> Float[np.ndarray, "3 *N"]:
-    return np.stack(
-        [
-            one[1] * other[2] - one[2] * other[1],
-            one[2] * other[0] - one[0] * other[2],
-            one[0] * other[1] - one[1] * other[0],
-        ]
+def _cross(one: Vectors, other: Vectors) -> Vectors:
+    return (
+        one[1] * other[2] - one[2] * other[1],
+        one[2] * other[0] - one[0] * other[2],
+        one[0] * other[1] - one[1] * other[0],
     )
 
 

@@ -1,15 +1,11 @@
-"""Which images go through the model together, and reading the next ones meanwhile."""
+"""Which images go through the model together."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from dav2.data.preparation import Preparation, prepared_size
 from dav2.prediction.headers import Header, read_header
 from dav2.prediction.sources import Source
-
-T = TypeVar("T")
 
 MAX_BATCH_PIXELS = 50_000_000
 """Of decoded images in a batch of more than one: bounds memory where images are large."""
@@ -43,17 +39,6 @@ def plan_batches(
             seen = prepared_size(*size, short_side_px=short_side_px, preparation=preparation)
         by_size.setdefault(seen, []).append(planned)
     return [batch for group in by_size.values() for batch in _split(group, batch_size)]
-
-
-def read_ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yields from an iterable that runs in a thread, one item ahead of whoever takes them."""
-    iterator = iter(items)
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
-        coming = thread.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, iterator, end)
-            yield item  # type: ignore[misc]  # not the end, so T
 
 
 def _split(group: Sequence[Planned], batch_size: int) -> Iterator[list[Planned]]:

@@ -21,7 +21,8 @@ from dav2.data.images import decode_image
 from dav2.data.preparation import Preparation, prepared_size
 from dav2.models.depth_anything import DepthAnything
 from dav2.predict import predict
-from dav2.prediction.batches import Planned, plan_batches, read_ahead
+from dav2.prediction.ahead import read_ahead
+from dav2.prediction.batches import Planned, plan_batches
 from dav2.prediction.formats import Prediction, write
 from dav2.prediction.options import Options
 from dav2.prediction.points import find_focal

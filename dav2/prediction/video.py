@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from dav2.data.files import written_whole
 from dav2.labeling.codec import decode_label, encode_label
-from dav2.prediction.batches import read_ahead
+from dav2.prediction.ahead import read_ahead
 from dav2.prediction.colours import colour_map, to_closeness
 from dav2.prediction.formats import Prediction, write
 from dav2.prediction.options import Format

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
 from dav2.data.open import open_dataset
@@ -20,7 +19,14 @@ from dav2.models.interchange import write_transformers, write_upstream
 from stages import evaluate, evaluate_trivial
 from stages.evaluated_model import load_evaluated
 from stages.evaluation import Evaluation, saved_rows
-from tests.fixtures.evaluating import EVALUATE
+from tests.fixtures.evaluating import (
+    EVALUATE,
+    HEIGHT,
+    WIDTH,
+    write_diode,
+    write_points,
+    write_stereo,
+)
 
 SOURCES = """
 sources:
@@ -37,43 +43,6 @@ PARAMS = f"""{SOURCES}{EVALUATE}  saved_predictions: 2
 SPLITS = {"rooms": "val", "streets": "val", "stereo": "all", "points": "test"}
 READERS = {"rooms": "diode", "streets": "diode", "stereo": "middlebury", "points": "da2k"}
 DOMAINS = {"rooms": "indoor", "streets": "outdoor", "stereo": "mixed", "points": "mixed"}
-HEIGHT, WIDTH = 30, 40
-
-
-def write_diode(root: Path, kind: str, *, far_m: float, count: int) -> None:
-    rng = np.random.default_rng(int(far_m))
-    folder = root / "val" / kind / "scene_00000" / "scan_00000"
-    folder.mkdir(parents=True)
-    for i in range(count):
-        rows = np.linspace(far_m, far_m / 5, HEIGHT)[:, None]
-        depth = (rows * rng.uniform(0.3, 1.0, (HEIGHT, WIDTH))).astype(np.float32)
-        mask = np.ones((HEIGHT, WIDTH), np.float32)
-        mask[:3] = 0
-        picture = rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(folder / f"view_{i}.png")
-        np.save(folder / f"view_{i}_depth.npy", depth[..., None])
-        np.save(folder / f"view_{i}_depth_mask.npy", mask)
-
-
-def write_stereo(root: Path) -> None:
-    root.mkdir()
-    disparity = np.linspace(10, 60, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
-    disparity[5, 5] = np.inf
-    Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / "pair_left.png")
-    np.savez(root / "pair_disp.npz", disparity)
-
-
-def write_points(root: Path) -> None:
-    annotations = {}
-    for scenario in ("indoor", "aerial"):
-        (root / "images" / scenario).mkdir(parents=True)
-        name = f"images/{scenario}/a.png"
-        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(root / name)
-        annotations[name] = [
-            {"point1": [25, 3], "point2": [4, 9], "closer_point": "point1"},
-            {"point1": [6, 3], "point2": [20, 9], "closer_point": "point1"},
-        ]
-    (root / "annotations.json").write_text(json.dumps(annotations))
 
 
 def manifest_of(root: Path, sources: list[str], *, split: str | None = None) -> pd.DataFrame:
@@ -358,3 +327,58 @@ def test_the_middlebury_pair_is_evaluated_in_disparity(project):
     assert constant["abs_rel_inverse"] == pytest.approx(expected, rel=1e-4)
     assert ramp["abs_rel_inverse"] < constant["abs_rel_inverse"]
     assert "rmse" not in ramp
+
+
+def write_maps(project: Path, quantity: str, domain: str | None, stored) -> Path:
+    """Writes for each image what `stored` makes of its depth; of a slope where it has none."""
+    folder = project / f"maps-{quantity}"
+    manifest = read_manifest(project / "evaluation.parquet")
+    for row in manifest.itertuples():
+        depth = np.linspace(9, 2, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+        if row.dataset == "diode":
+            depth = np.load(project / row.source / row.depth)[..., 0]
+        path = (folder / row.source / row.image).with_suffix(".npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, stored(depth))
+    says = {"quantity": quantity, "values_per_unit": 1000.0, "domain": domain}
+    (folder / "maps.yaml").write_text(json.dumps(says))
+    return folder
+
+
+def test_maps_of_another_program_are_evaluated_like_a_model(project):
+    relative = write_maps(project, "relative_depth", None, lambda depth: 3000 / depth + 70)
+    metrics = run(project, relative)
+    assert metrics["rooms"]["abs_rel"] < 1e-5  # the truth, up to scale and shift
+    assert "metric" not in metrics
+    assert "model" not in metrics
+    metres = write_maps(project, "depth", "indoor", lambda depth: (2000 * depth).astype(np.int32))
+    metrics = run(project, metres, "metres")
+    assert set(metrics["metric"]) == {"rooms", "average"}
+    assert 0.5 < metrics["metric"]["rooms"]["abs_rel"] <= 1.0  # twice too far, but for the cap
+    assert metrics["streets"]["abs_rel"] < 0.01
+
+
+def test_a_missing_map_or_a_wrong_description_ends_with_one_line(project):
+    maps = write_maps(project, "relative_depth", None, lambda depth: 1 / depth)
+    next(maps.rglob("*.npy")).unlink()
+    with pytest.raises(SystemExit, match=r"^evaluate m: .*expected a map \(.*\), got none$"):
+        run(project, maps)
+    (maps / "maps.yaml").write_text("{quantity: depth, values_per_unit: 1.0, domain: null}")
+    with pytest.raises(SystemExit, match=r"maps\.yaml.*expected a domain of depth"):
+        run(project, maps)
+
+
+def test_the_leaderboard_remembers_what_each_model_reached_and_took(project, caplog):
+    checkpoint = write_model(project / "m.safetensors")
+    metrics = run(project, checkpoint)
+    rows = pd.read_parquet(project / "leaderboard.parquet").set_index(["source", "measure"])
+    row = rows.loc[("rooms", "abs_rel")]
+    assert row["value"] == metrics["rooms"]["abs_rel"]
+    assert [row["low"], row["high"]] == metrics["intervals"]["rooms"]["abs_rel"]
+    assert row["parameters"] == metrics["model"]["parameters"]
+    assert 0 < row["predict_s"] < row["evaluate_s"] < 60
+    assert row["peak_mb"] > 100
+    assert rows.loc[("points", "balanced"), "low"] <= rows.loc[("points", "balanced"), "value"]
+    (project / "leaderboard.parquet").write_text("notes")  # cannot be added to
+    assert run(project, checkpoint, "again") == metrics
+    assert "the leaderboard could not take m: " in caplog.text

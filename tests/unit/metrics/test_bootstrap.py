@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dav2.metrics.bootstrap import bootstrap_interval
+from dav2.metrics.bootstrap import bootstrap_interval, bootstrap_mean_interval
 
 
 def test_width_is_that_of_the_standard_error():
@@ -35,3 +35,23 @@ def test_the_seed_alone_decides():
 def test_no_image_is_refused():
     with pytest.raises(ValueError, match="at least one image, got none"):
         bootstrap_interval(np.zeros(0), np.zeros(0), num_resamples=10)
+
+
+def test_one_kind_alone_has_the_interval_of_its_mean():
+    rng = np.random.default_rng(3)
+    sums, counts = rng.uniform(size=30), rng.integers(1, 5, size=30).astype(np.float64)
+    expected = bootstrap_interval(sums, counts, num_resamples=200)
+    assert bootstrap_mean_interval([(sums, counts)], num_resamples=200) == pytest.approx(expected)
+
+
+def test_kinds_weigh_the_same_however_often_they_occur():
+    often = (np.full(40, 9.0), np.full(40, 9.0))
+    seldom = (np.zeros(40), np.full(40, 1.0))
+    assert bootstrap_mean_interval([often, seldom], num_resamples=50) == (0.5, 0.5)
+
+
+def test_a_kind_that_is_missing_leaves_the_other_to_decide():
+    counted, none = (np.ones(5), np.full(5, 2.0)), (np.zeros(5), np.zeros(5))
+    assert bootstrap_mean_interval([counted, none], num_resamples=50) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="expected at least one image, got none"):
+        bootstrap_mean_interval([none, none], num_resamples=50)

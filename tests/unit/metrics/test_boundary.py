@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dav2.metrics import boundary
 from dav2.metrics.boundary import boundary_scores, mask_boundary_recall
 
 
@@ -103,3 +104,30 @@ def test_the_outline_of_a_mask_is_found_where_depth_steps_behind_it():
         thresholds[thresholds < 1.1].sum() / thresholds.sum()
     )
     assert math.isnan(mask_boundary_recall(right, np.zeros((3, 4), dtype=bool)))
+
+
+def test_scores_do_not_depend_on_how_many_rows_are_counted_at_once(monkeypatch):
+    rng = np.random.default_rng(5)
+    depth = np.exp(rng.normal(0, 0.2, (23, 17)))
+    pred = depth * np.exp(rng.normal(0, 0.1, depth.shape))
+    pixels = rng.random(depth.shape) > 0.1
+    whole = boundary.boundary_scores(pred, depth, pixels=pixels)
+    # Plainly: every pair of neighbours, each way, at every threshold.
+    directions = []
+    for near, far in (
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[:-1], np.s_[1:]),
+        (np.s_[1:], np.s_[:-1]),
+    ):
+        both = pixels[near] & pixels[far]
+        directions.append([(values[far] / values[near])[both] for values in (pred, depth)])
+    recalls = [
+        np.mean([((p > t) & (q > t)).sum() / max((q > t).sum(), 1) for p, q in directions])
+        for t in boundary.THRESHOLDS
+    ]
+    expected = np.average(recalls, weights=boundary.THRESHOLDS)
+    assert whole["boundary_recall"] == pytest.approx(expected, rel=1e-12)
+    for rows in (1, 2, 22, 23):
+        monkeypatch.setattr(boundary, "_BAND_PIXELS", 17 * rows)
+        assert boundary.boundary_scores(pred, depth, pixels=pixels) == whole

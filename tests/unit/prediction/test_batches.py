@@ -1,11 +1,8 @@
-import threading
-import time
-
 import pytest
 from PIL import Image
 
 from dav2.prediction import batches
-from dav2.prediction.batches import plan_batches, read_ahead
+from dav2.prediction.batches import plan_batches
 from dav2.prediction.sources import find_sources
 from tests.fixtures.prediction import make_image
 
@@ -32,29 +29,3 @@ def test_images_of_one_size_at_the_model_share_a_batch(folder):
 def test_large_images_are_fewer_in_a_batch(folder, monkeypatch):
     monkeypatch.setattr(batches, "MAX_BATCH_PIXELS", 40 * 80 + 20 * 40 - 1)
     assert names(folder, 4) == [["a", "c"], ["b"], ["d"], ["e"]]
-
-
-def test_one_item_is_read_while_another_is_used():
-    started = []
-
-    def items():
-        for number in range(4):
-            started.append((number, threading.current_thread() is threading.main_thread()))
-            yield number
-
-    for number in read_ahead(items()):
-        deadline = time.monotonic() + 5
-        while len(started) < min(number + 2, 4) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert started == [(done, False) for done in range(min(number + 2, 4))]
-
-
-def test_an_error_comes_after_the_items_before_it():
-    def items():
-        yield 1
-        raise ValueError("broken")
-
-    taken = []
-    with pytest.raises(ValueError, match="broken"):
-        taken.extend(iter(read_ahead(items())))
-    assert taken == [1]

@@ -1,0 +1,1 @@
+"""Point pairs that people answer: which of two points is closer (DA-2K)."""
