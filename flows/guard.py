@@ -16,11 +16,13 @@ from uuid import UUID
 
 import psutil
 
-WORKER_CHECK_S = 1.0
+WORKER_CHECK_S = 0.5
 """How often a run looks whether the worker that started it lives."""
 
 _ASKING_LIMIT_S = 3.0
 _ENDED_WELL = b"."
+_settled = threading.Event()
+_settled.set()
 _PARENT = os.getppid()  # at import, before anything can have happened to it
 
 logger = logging.getLogger(__name__)
@@ -69,10 +71,17 @@ def _watch(worker: psutil.Process) -> None:
     while os.getppid() == worker.pid and worker.status() != psutil.STATUS_ZOMBIE:
         pause.wait(WORKER_CHECK_S)
     logger.warning("worker %d: expected a living one, got none; the run ends", worker.pid)
-    asking = threading.Thread(target=_finish_cancelling, daemon=True)
-    asking.start()
-    asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
-    os.kill(os.getpid(), signal.SIGTERM)
+    _settled.clear()
+    os.kill(os.getpid(), signal.SIGTERM)  # first: its stages end while the server is asked
+    try:
+        _finish_cancelling()
+    finally:
+        _settled.set()
+
+
+def settle() -> None:
+    """Waits until a run that has lost its worker knows whether it is cancelled; not for long."""
+    _settled.wait(_ASKING_LIMIT_S)
 
 
 def _finish_cancelling() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from flows.guard import guarded
+from flows.guard import guarded, settle
 
-GRACE_S = 5.0
+GRACE_S = 4.0
 """How long a session may take to end by itself before it is killed."""
 PROGRESS_EVERY_S = 10.0
 """How often a progress bar leaves a line in the log."""
@@ -40,6 +40,7 @@ class Sessions:
         ending = threading.Thread(target=self.end)
         ending.start()
         ending.join()
+        settle()
 
     def run(
         self,
