@@ -13,12 +13,19 @@ BLOCKED_VERDICTS = Path(".work/gates")
 """Where gates keep a copy of every verdict: DVC drops the outputs of a stage that fails."""
 
 
-def publish(stages: Mapping[str, Stage], states: Mapping[str, str], *, root: Path) -> None:
+def publish(
+    stages: Mapping[str, Stage],
+    states: Mapping[str, str],
+    champions: Mapping[str, Any],
+    *,
+    root: Path,
+) -> None:
     """Writes the artifacts of a run that has ended, well or badly.
 
     Args:
         stages: The graph.
         states: How each stage ended, a key of `flows.graph.COLOURS`.
+        champions: As `stages.champion_metrics` writes them.
         root: Folder with `.dvc`.
     """
     create_markdown_artifact(
@@ -29,9 +36,13 @@ def publish(stages: Mapping[str, Stage], states: Mapping[str, str], *, root: Pat
     verdicts = verdict_rows(stages, states, root=root)
     if verdicts:
         create_table_artifact(key="gates", table=verdicts, description="Verdicts of the gates")
-    numbers = metric_rows(stages, root=root)
+    numbers = metric_rows(stages, champions, root=root)
     if numbers:
-        create_table_artifact(key="metrics", table=numbers, description="Metrics, as DVC has them")
+        create_table_artifact(
+            key="metrics",
+            table=numbers,
+            description="Metrics, as DVC has them, and those of the last champion of each model",
+        )
 
 
 def verdict_rows(
@@ -56,19 +67,63 @@ def verdict_rows(
     return rows
 
 
-def metric_rows(stages: Mapping[str, Stage], *, root: Path) -> list[dict[str, Any]]:
+def metric_rows(
+    stages: Mapping[str, Stage], champions: Mapping[str, Any], *, root: Path
+) -> list[dict[str, Any]]:
     """Returns a row for each number of each metric file that exists.
 
     Args:
         stages: The graph; the folder that holds a file names its rows.
+        champions: As `stages.champion_metrics` writes them; those of these names stand in the rows.
         root: Folder with `.dvc`.
     """
     files = [root / path for stage in stages.values() for path in stage.metrics]
     return [
         {"of": file.parent.name, "metric": name, "value": value}
+        | (_beside(champions.get(file.parent.name), name, value) if champions else {})
         for file in sorted(files)
         if file.is_file()
         for name, value in _numbers(json.loads(file.read_text(encoding="utf-8")))
+    ]
+
+
+def _beside(champion: Mapping[str, Any] | None, name: str, value: float) -> dict[str, Any]:
+    """Returns further columns; every row has them, since Prefect shows those of the first row."""
+    if champion is None or name not in champion["metrics"]:
+        return {"champion": "", "change": "", "champion is": ""}
+    best = champion["metrics"][name]
+    return {
+        "champion": best,
+        "change": round(value - best, 6),
+        "champion is": champion["version"],
+    }
+
+
+def metrics_of(folder: Path) -> dict[str, dict[str, float]]:
+    """Returns the numbers of each model evaluated below a folder, by `<set>.<measure>`."""
+    return {
+        file.parent.name: dict(_numbers(json.loads(file.read_text(encoding="utf-8"))))
+        for file in sorted(folder.glob("*/metrics.json"))
+    }
+
+
+def compared_rows(
+    theirs: Mapping[str, Mapping[str, float]],
+    ours: Mapping[str, Mapping[str, float]],
+    *,
+    of: str,
+) -> list[dict[str, Any]]:
+    """Returns a row for each measure of one model, with that of every other beside it.
+
+    Args:
+        theirs: Numbers by model; `of` is one of them.
+        ours: The others.
+        of: Whose measures.
+    """
+    return [
+        {"measure": measure, of: value}
+        | {model: numbers.get(measure, "") for model, numbers in ours.items()}
+        for measure, value in theirs[of].items()
     ]
 
 

@@ -5,13 +5,14 @@ run. Options: `python -m flows.rebuild --help`.
 """
 
 import argparse
+import json
 import queue
 import shlex
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,23 @@ import psutil
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
+from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import publish
 from flows.graph import Stage, read_graph
+from flows.guard import end_with_worker
+from flows.progress import ProgressLog
 from flows.sessions import Sessions, end_children
 from flows.slots import Plan
 from flows.stage_runs import child_environment, run_stage, stages_left
 
+CHAMPIONS = Path(".work/champions.json")
+"""Where `stages.champion_metrics` writes."""
+
+_GIVE_BACK_LIMIT_S = 5.0
 _THREADS: Any = ThreadPoolTaskRunner()  # the flow counts the slots itself
 
 
@@ -39,6 +48,8 @@ def rebuild(
     retries: int = 0,
     retry_delay_s: float = 30.0,
     timeout_s: float | None = None,
+    gpu_limit: str = "gpu",
+    reason: str = "",
 ) -> State[Any]:
     """Runs every stage of `dvc.yaml` that changed, independent ones side by side.
 
@@ -54,46 +65,49 @@ def rebuild(
         retries: Further attempts of a stage that failed. Gates are never tried again.
         retry_delay_s: Seconds before each.
         timeout_s: Limit of one stage, seconds.
+        gpu_limit: Concurrency limit of the server that a stage on a GPU also takes a place of, so
+            that runs share the devices; without such a limit there they do not wait.
+        reason: Why, for the log: what `flows.watch` saw.
     """
+    end_with_worker()
     if problems := parameter_problems():
         return Failed(message=problems)
-    root, sessions = Path.cwd(), Sessions()
+    root = Path.cwd()
     stages = read_graph(targets or ())
     plan = Plan(stages, cpu_slots, list(gpus or ()))
     log = get_run_logger()
+    if reason:
+        log.info("wanted because %s", reason)
     log.info("%d stages, %d at once, GPUs: %s", len(stages), cpu_slots, gpus or "none")
     stage_task = bring_up_to_date.with_options(
         retries=retries, retry_delay_seconds=retry_delay_s, retry_condition_fn=_worth_another_try
     )
-    try:
-        states = _run_all(plan, sessions, stage_task=stage_task, timeout_s=timeout_s)
+    with Sessions() as sessions:
+        limits = {"timeout_s": timeout_s, "gpu_limit": gpu_limit}
+        states = _run_all(plan, sessions, stage_task=stage_task, limits=limits)
         failed = [name for name, state in states.items() if state == "Failed"]
         if any(name.startswith("gate_") for name in failed) and "report" in stages:
             build_partial_report(stages["report"], sessions, return_state=True)
-        publish(stages, states, root=root)
+        publish(stages, states, _champions(states, sessions), root=root)
         if not failed and not targets:
             prove_nothing_left(sessions)
-    finally:
-        # In a thread of its own, so that a second Ctrl-C cannot cut it short.
-        ending = threading.Thread(target=sessions.end)
-        ending.start()
-        ending.join()
     return _verdict(states)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def bring_up_to_date(
-    stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None
+    stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None, gpu_limit: str
 ) -> State[Any]:
     """Runs one stage; ends as Completed, UpToDate or Restored."""
-    outcome = run_stage(
-        stage,
-        sessions,
-        root=Path.cwd(),
-        log=get_run_logger(),
-        device=device,
-        timeout_s=timeout_s,
-    )
+    with nullcontext() if device is None else concurrency(gpu_limit, lease_duration=60):
+        outcome = run_stage(
+            stage,
+            sessions,
+            root=Path.cwd(),
+            log=ProgressLog(get_run_logger(), stage.name),
+            device=device,
+            timeout_s=timeout_s,
+        )
     return Completed(name=outcome)
 
 
@@ -106,6 +120,20 @@ def build_partial_report(report: Stage, sessions: Sessions) -> None:
     )
     if status:
         raise RuntimeError(f"{shlex.join(command)}: expected exit status 0, got {status}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def read_champions(sessions: Sessions) -> dict[str, Any]:
+    """Returns version and measures of the registry's champions, by model."""
+    CHAMPIONS.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "stages.champion_metrics", str(CHAMPIONS)]
+    status, _ = sessions.run(
+        command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
+    )
+    if status:
+        raise RuntimeError(f"{shlex.join(command)}: expected exit status 0, got {status}")
+    content: dict[str, Any] = json.loads(CHAMPIONS.read_text(encoding="utf-8"))
+    return content
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -126,27 +154,41 @@ def parameter_problems() -> str:
 
 
 def _run_all(
-    plan: Plan, sessions: Sessions, *, stage_task: Any, timeout_s: float | None
+    plan: Plan, sessions: Sessions, *, stage_task: Any, limits: Mapping[str, Any]
 ) -> dict[str, str]:
     """Submits stages as slots get free until all have ended; returns how, by name."""
     ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     futures: dict[str, Any] = {}
-    while len(plan.states) < len(plan.stages):
-        while stage := plan.next():
-            named = stage_task.with_options(task_run_name=stage.name)
-            future = named.submit(
-                stage,
-                sessions,
-                plan.running[stage.name],
-                timeout_s,
-                wait_for=[futures[above] for above in stage.upstream],
-            )
-            futures[stage.name] = future
-            future.add_done_callback(lambda done, name=stage.name: ended.put((name, done)))
-        name, done = ended.get()
-        done.wait()  # it has ended; only this makes its state known here
-        plan.ended(name, _name_of(done.state))
+    try:
+        while len(plan.states) < len(plan.stages):
+            while stage := plan.next():
+                named = stage_task.with_options(task_run_name=stage.name)
+                future = named.submit(
+                    stage,
+                    sessions,
+                    plan.running[stage.name],
+                    **limits,
+                    wait_for=[futures[above] for above in stage.upstream],
+                )
+                futures[stage.name] = future
+                future.add_done_callback(lambda done, name=stage.name: ended.put((name, done)))
+            name, done = ended.get()
+            done.wait()  # it has ended; only this makes its state known here
+            plan.ended(name, _name_of(done.state))
+    except BaseException:
+        sessions.end()
+        wait(list(futures.values()), timeout=_GIVE_BACK_LIMIT_S)  # places under limits
+        raise
     return plan.states
+
+
+def _champions(states: Mapping[str, str], sessions: Sessions) -> dict[str, Any]:
+    """Returns the champions if something was evaluated; none if the registry does not answer."""
+    evaluated = [name for name in states if name.partition("@")[0] == "evaluate"]
+    if not any(states[name] in ("Completed", "Restored") for name in evaluated):
+        return {}
+    state = read_champions(sessions, return_state=True)
+    return state.result() if state.is_completed() else {}
 
 
 def _name_of(state: State[Any]) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import psutil
 
-GRACE_S = 5.0
+from flows.guard import guarded, settle
+
+GRACE_S = 4.0
 """How long a session may take to end by itself before it is killed."""
 PROGRESS_EVERY_S = 10.0
 """How often a progress bar leaves a line in the log."""
@@ -23,12 +25,22 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Sessions:
-    """The commands that one run has in progress, in any number of threads."""
+    """The commands that one run has in progress, in any number of threads; leaving ends them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._leaders: set[int] = set()
         self._ended = False
+
+    def __enter__(self) -> "Sessions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # In a thread of its own, so that a second Ctrl-C cannot cut it short.
+        ending = threading.Thread(target=self.end)
+        ending.start()
+        ending.join()
+        settle()
 
     def run(
         self,
@@ -41,7 +53,8 @@ class Sessions:
     ) -> tuple[int, str]:
         """Runs a command in its own session, passes its lines to the log and waits for it.
 
-        Whatever the command started and left behind is ended when this returns or raises.
+        Whatever the command started and left behind is ended when this returns or raises, and also
+        if this process is killed meanwhile.
 
         Args:
             command: Program and arguments.
@@ -61,14 +74,17 @@ class Sessions:
         lines: list[str] = []
         reader = threading.Thread(target=_follow, args=(process, log, lines), daemon=True)
         try:
-            reader.start()
-            status = process.wait(timeout_s)
+            with guarded(process.pid):
+                try:
+                    reader.start()
+                    status = process.wait(timeout_s)
+                finally:
+                    end_session(process.pid)
         except subprocess.TimeoutExpired:
             raise TimeoutError(
                 f"{' '.join(command)}: expected an end within {timeout_s:g} s, got none"
             ) from None
         finally:
-            end_session(process.pid)
             process.wait()
             self._leaders.discard(process.pid)
         reader.join(GRACE_S)
