@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -179,14 +180,14 @@ def _try_lock(client: Any, name: str) -> bool:
 
     holder = f"process {os.getpid()} on {socket.gethostname()}"
     since = datetime.now(UTC).isoformat(timespec="seconds")
+    holder += f" since {since} ({uuid.uuid4().hex[:8]})"
     try:
-        client.create_registered_model(
-            name + LOCK_SUFFIX, description=f"Held by {holder} since {since}"
-        )
+        client.create_registered_model(name + LOCK_SUFFIX, description=f"Held by {holder}")
     except MlflowException as error:
-        # The second: it was freed while MLflow looked up whose it is.
-        if error.error_code in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
-            return False
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            return _holder(client, name) == holder  # the server took it, its answer was lost
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False  # it was freed while MLflow looked up whose it is
         raise
     return True
 
