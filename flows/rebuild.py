@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ import psutil
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import publish
 from flows.graph import Stage, read_graph
+from flows.guard import end_with_worker
 from flows.sessions import Sessions, end_children
 from flows.slots import Plan
 from flows.stage_runs import child_environment, run_stage, stages_left
@@ -39,6 +42,7 @@ def rebuild(
     retries: int = 0,
     retry_delay_s: float = 30.0,
     timeout_s: float | None = None,
+    gpu_limit: str = "gpu",
 ) -> State[Any]:
     """Runs every stage of `dvc.yaml` that changed, independent ones side by side.
 
@@ -54,7 +58,10 @@ def rebuild(
         retries: Further attempts of a stage that failed. Gates are never tried again.
         retry_delay_s: Seconds before each.
         timeout_s: Limit of one stage, seconds.
+        gpu_limit: Concurrency limit of the server that a stage on a GPU also takes a place of, so
+            that runs share the devices; without such a limit there they do not wait.
     """
+    end_with_worker()
     if problems := parameter_problems():
         return Failed(message=problems)
     root, sessions = Path.cwd(), Sessions()
@@ -66,7 +73,8 @@ def rebuild(
         retries=retries, retry_delay_seconds=retry_delay_s, retry_condition_fn=_worth_another_try
     )
     try:
-        states = _run_all(plan, sessions, stage_task=stage_task, timeout_s=timeout_s)
+        limits = {"timeout_s": timeout_s, "gpu_limit": gpu_limit}
+        states = _run_all(plan, sessions, stage_task=stage_task, limits=limits)
         failed = [name for name, state in states.items() if state == "Failed"]
         if any(name.startswith("gate_") for name in failed) and "report" in stages:
             build_partial_report(stages["report"], sessions, return_state=True)
@@ -83,17 +91,18 @@ def rebuild(
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def bring_up_to_date(
-    stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None
+    stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None, gpu_limit: str
 ) -> State[Any]:
     """Runs one stage; ends as Completed, UpToDate or Restored."""
-    outcome = run_stage(
-        stage,
-        sessions,
-        root=Path.cwd(),
-        log=get_run_logger(),
-        device=device,
-        timeout_s=timeout_s,
-    )
+    with nullcontext() if device is None else concurrency(gpu_limit):
+        outcome = run_stage(
+            stage,
+            sessions,
+            root=Path.cwd(),
+            log=get_run_logger(),
+            device=device,
+            timeout_s=timeout_s,
+        )
     return Completed(name=outcome)
 
 
@@ -126,7 +135,7 @@ def parameter_problems() -> str:
 
 
 def _run_all(
-    plan: Plan, sessions: Sessions, *, stage_task: Any, timeout_s: float | None
+    plan: Plan, sessions: Sessions, *, stage_task: Any, limits: Mapping[str, Any]
 ) -> dict[str, str]:
     """Submits stages as slots get free until all have ended; returns how, by name."""
     ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -138,7 +147,7 @@ def _run_all(
                 stage,
                 sessions,
                 plan.running[stage.name],
-                timeout_s,
+                **limits,
                 wait_for=[futures[above] for above in stage.upstream],
             )
             futures[stage.name] = future

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from flows.guard import guarded
+
 GRACE_S = 5.0
 """How long a session may take to end by itself before it is killed."""
 PROGRESS_EVERY_S = 10.0
@@ -41,7 +43,8 @@ class Sessions:
     ) -> tuple[int, str]:
         """Runs a command in its own session, passes its lines to the log and waits for it.
 
-        Whatever the command started and left behind is ended when this returns or raises.
+        Whatever the command started and left behind is ended when this returns or raises, and also
+        if this process is killed meanwhile.
 
         Args:
             command: Program and arguments.
@@ -61,14 +64,17 @@ class Sessions:
         lines: list[str] = []
         reader = threading.Thread(target=_follow, args=(process, log, lines), daemon=True)
         try:
-            reader.start()
-            status = process.wait(timeout_s)
+            with guarded(process.pid):
+                try:
+                    reader.start()
+                    status = process.wait(timeout_s)
+                finally:
+                    end_session(process.pid)
         except subprocess.TimeoutExpired:
             raise TimeoutError(
                 f"{' '.join(command)}: expected an end within {timeout_s:g} s, got none"
             ) from None
         finally:
-            end_session(process.pid)
             process.wait()
             self._leaders.discard(process.pid)
         reader.join(GRACE_S)

@@ -1,0 +1,84 @@
+"""Ends what nobody would end any more: the stage of a run that was killed, a run without a worker.
+
+`python -m flows.guard <leader>` is started beside every session; `flows.sessions` does that.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+WORKER_CHECK_S = 1.0
+"""How often a run looks whether the worker that started it lives."""
+
+_ENDED_WELL = b"."
+_PARENT = os.getppid()  # at import, before anything can have happened to it
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def guarded(leader: int) -> Iterator[None]:
+    """Has a session ended from outside if this process is killed before the block is left.
+
+    Args:
+        leader: Process id that the session began with.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.guard", str(leader)],
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # whoever kills this process's group leaves the guard alone
+    )
+    try:
+        yield
+    finally:
+        process.communicate(_ENDED_WELL)
+
+
+def end_with_worker() -> None:
+    """Has this run ended like a cancelled one once the worker that started it is gone.
+
+    Nobody else would hear of a cancellation then, and Prefect would let the run go on. It is marked
+    as crashed, so that the automation of prefect.yaml may restart it. Does nothing for a run that
+    no worker started.
+    """
+    if "PREFECT__FLOW_RUN_ID" not in os.environ:
+        return
+    try:
+        worker = psutil.Process(_PARENT)
+    except psutil.NoSuchProcess:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    threading.Thread(target=_watch, args=(worker,), daemon=True).start()
+
+
+def _watch(worker: psutil.Process) -> None:
+    pause = threading.Event()
+    while os.getppid() == worker.pid and worker.status() != psutil.STATUS_ZOMBIE:
+        pause.wait(WORKER_CHECK_S)
+    logger.warning("worker %d: expected a living one, got none; the run ends", worker.pid)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(leader: int) -> None:
+    """Waits until the process at the other end of the standard input says or shows its end."""
+    from flows.sessions import end_session
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read(1) != _ENDED_WELL:
+        end_session(leader)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RUN = """
+import logging, pathlib, sys
+from flows.guard import end_with_worker
+from flows.sessions import Sessions
+end_with_worker()
+child = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid())); time.sleep(300)"
+code = "import subprocess, sys, time\\n"
+code += f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)\\n"
+code += "time.sleep(300)"
+command = [sys.executable, "-c", code]
+Sessions().run(command, root=pathlib.Path(), log=logging.getLogger())
+"""
+"""A run whose stage has a child in a session of its own."""
+
+WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+def started(folder: Path, command: list[str], **variables: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 60
+    while not ((folder / "child").exists() and (folder / "child").read_text()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return process
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_for_the_end(processes: list[psutil.Process], within_s: float) -> None:
+    deadline_s = time.monotonic() + within_s
+    while living(processes):
+        assert time.monotonic() < deadline_s, living(processes)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_of_its_stage(tmp_path: Path):
+    run = started(tmp_path, [sys.executable, "-c", RUN])
+    below = psutil.Process(run.pid).children(recursive=True)
+    assert len(below) == 3  # the stage, its child and the guard
+    run.kill()
+    run.wait()
+    wait_for_the_end(below, within_s=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_ends_with_its_worker(tmp_path: Path, number: signal.Signals):
+    command = [sys.executable, "-c", WORKER, RUN]
+    worker = started(tmp_path, command, PREFECT__FLOW_RUN_ID="1")
+    below = psutil.Process(worker.pid).children(recursive=True)
+    assert len(below) == 4
+    worker.send_signal(number)
+    worker.wait()
+    wait_for_the_end(below, within_s=10)
+
+
+@pytest.mark.slow
+def test_a_run_that_no_worker_started_outlives_its_shell(tmp_path: Path):
+    shell = started(tmp_path, [sys.executable, "-c", WORKER, RUN])
+    below = psutil.Process(shell.pid).children(recursive=True)
+    shell.kill()
+    shell.wait()
+    time.sleep(2.5)  # longer than it takes to look for a worker
+    assert len(living(below)) == 4
+    below[0].kill()
+    wait_for_the_end(below, within_s=10)
