@@ -12,8 +12,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ablation ui doctor gc remote check-remote bench-model bench-ingest \
-	bench-train bench-codecs bench-plan bench-serve soak clean lock
+.PHONY: help install repro test check deps experiment ablation ui deploy doctor gc remote check-remote bench-model \
+	bench-ingest bench-train bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ ablation: install  ## Run an ablation over seeds and print its table: make ablat
 
 ui: install  ## MLflow, Prefect and the report on localhost; Enter stops them
 	$(RUN) -m flows.ui
+
+deploy: install  ## Put pools, limits, schedules and automations on the server at PREFECT_API_URL
+	$(RUN) -m flows.deploy $(DEPLOY)
 
 doctor: install  ## Versions, devices, disk, and what a rebuild would run
 	$(RUN) -m stages.doctor

@@ -72,6 +72,34 @@ def metric_rows(stages: Mapping[str, Stage], *, root: Path) -> list[dict[str, An
     ]
 
 
+def metrics_of(folder: Path) -> dict[str, dict[str, float]]:
+    """Returns the numbers of each model evaluated below a folder, by `<set>.<measure>`."""
+    return {
+        file.parent.name: dict(_numbers(json.loads(file.read_text(encoding="utf-8"))))
+        for file in sorted(folder.glob("*/metrics.json"))
+    }
+
+
+def compared_rows(
+    theirs: Mapping[str, Mapping[str, float]],
+    ours: Mapping[str, Mapping[str, float]],
+    *,
+    of: str,
+) -> list[dict[str, Any]]:
+    """Returns a row for each measure of one model, with that of every other beside it.
+
+    Args:
+        theirs: Numbers by model; `of` is one of them.
+        ours: The others.
+        of: Whose measures.
+    """
+    return [
+        {"measure": measure, of: value}
+        | {model: numbers.get(measure, "") for model, numbers in ours.items()}
+        for measure, value in theirs[of].items()
+    ]
+
+
 def _listing(states: Mapping[str, str]) -> str:
     lines = [f"| {name} | {state} |" for name, state in states.items()]
     return "\n".join(["| stage | state |", "|---|---|", *lines])

@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.guard import end_with_worker
 from flows.sessions import Sessions, end_children
 from flows.stage_runs import child_environment
 
@@ -42,6 +43,7 @@ def promote(
         approve: A person approves, where mlflow/promotion.yaml asks for that.
         rollback: The previous champion comes back; nothing is compared.
     """
+    end_with_worker()
     if model is not None:
         name = register_version(model)
     assert name is not None
@@ -70,9 +72,10 @@ def _run_stage(module: list[str], result: Path) -> dict[str, Any]:
     """Runs `python -m ...` and returns what it wrote, however it judged."""
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", *module]
-    status, output = Sessions().run(
-        command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
-    )
+    with Sessions() as sessions:
+        status, output = sessions.run(
+            command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
+        )
     if not result.is_file():
         last = (output.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"{' '.join(module)}: expected a result, got status {status}: {last}")

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -43,6 +42,7 @@ def rebuild(
     retry_delay_s: float = 30.0,
     timeout_s: float | None = None,
     gpu_limit: str = "gpu",
+    reason: str = "",
 ) -> State[Any]:
     """Runs every stage of `dvc.yaml` that changed, independent ones side by side.
 
@@ -60,19 +60,22 @@ def rebuild(
         timeout_s: Limit of one stage, seconds.
         gpu_limit: Concurrency limit of the server that a stage on a GPU also takes a place of, so
             that runs share the devices; without such a limit there they do not wait.
+        reason: Why, for the log: what `flows.watch` saw.
     """
     end_with_worker()
     if problems := parameter_problems():
         return Failed(message=problems)
-    root, sessions = Path.cwd(), Sessions()
+    root = Path.cwd()
     stages = read_graph(targets or ())
     plan = Plan(stages, cpu_slots, list(gpus or ()))
     log = get_run_logger()
+    if reason:
+        log.info("wanted because %s", reason)
     log.info("%d stages, %d at once, GPUs: %s", len(stages), cpu_slots, gpus or "none")
     stage_task = bring_up_to_date.with_options(
         retries=retries, retry_delay_seconds=retry_delay_s, retry_condition_fn=_worth_another_try
     )
-    try:
+    with Sessions() as sessions:
         limits = {"timeout_s": timeout_s, "gpu_limit": gpu_limit}
         states = _run_all(plan, sessions, stage_task=stage_task, limits=limits)
         failed = [name for name, state in states.items() if state == "Failed"]
@@ -81,11 +84,6 @@ def rebuild(
         publish(stages, states, root=root)
         if not failed and not targets:
             prove_nothing_left(sessions)
-    finally:
-        # In a thread of its own, so that a second Ctrl-C cannot cut it short.
-        ending = threading.Thread(target=sessions.end)
-        ending.start()
-        ending.join()
     return _verdict(states)
 
 

@@ -25,12 +25,21 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 class Sessions:
-    """The commands that one run has in progress, in any number of threads."""
+    """The commands that one run has in progress, in any number of threads; leaving ends them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._leaders: set[int] = set()
         self._ended = False
+
+    def __enter__(self) -> "Sessions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # In a thread of its own, so that a second Ctrl-C cannot cut it short.
+        ending = threading.Thread(target=self.end)
+        ending.start()
+        ending.join()
 
     def run(
         self,
