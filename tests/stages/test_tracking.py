@@ -228,6 +228,18 @@ def test_an_experiment_that_another_machine_created_meanwhile_is_used(project, m
     assert the_run(project)[1].info.status == "FINISHED"
 
 
+def test_a_database_that_does_not_answer_at_the_start_is_one_line(project, monkeypatch):
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:hidden@127.0.0.1:9/mlflow")
+    with (
+        pytest.raises(ConnectionError, match="tracking store that answers.*refused") as caught,
+        tracked("train_teacher", SETTINGS, inputs={}),
+    ):
+        pytest.fail("the block ran")
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("torn", ['{"stage": "ing', '{"stage": "ing\n', "\0\0\0\n", "[1]\n"])
 def test_a_torn_line_of_facts_is_left_out_with_a_warning(project, caplog, torn):
     with recorded("ingest"):
