@@ -232,7 +232,7 @@ def test_a_database_that_does_not_answer_at_the_start_is_one_line(project, monke
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:hidden@127.0.0.1:9/mlflow")
     with (
-        pytest.raises(ConnectionError, match="tracking store that answers.*refused") as caught,
+        pytest.raises(ConnectionError, match=r"tracking store that answers.*refused") as caught,
         tracked("train_teacher", SETTINGS, inputs={}),
     ):
         pytest.fail("the block ran")
