@@ -49,7 +49,7 @@ def main(*, quick: bool, repair: bool) -> None:
         ValueError: If no remote is configured.
         OSError: If it does not answer.
     """
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

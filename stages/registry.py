@@ -35,6 +35,11 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for way in (
+        "DOWNLOAD",
+        "UPLOAD",
+    ):  # through the server: who reaches it need not reach its store
+        os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
     import mlflow
 
     uri = tracking_uri()

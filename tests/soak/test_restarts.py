@@ -231,6 +231,9 @@ def test_a_registration_ends_well_or_says_why_and_makes_one_version(
     assert client.get_run(tags["evidence.run_id"]).info.status == "FINISHED"
     names = [model.name for model in client.search_registered_models()]
     assert NAME + LOCK_SUFFIX not in names
+    fetch = [sys.executable, "-m", "stages.fetch_weights", f"{NAME}@{CHALLENGER}", "fetched"]
+    subprocess.run(fetch, cwd=tmp_path, check=True)  # the store refuses all but the server
+    assert dvc_digest(tmp_path / "fetched") == md5
 
 
 TRACK = """
