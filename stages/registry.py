@@ -4,7 +4,6 @@ A registered model is a family: versions that can stand in for one another, sinc
 encoder and answer in one unit. Who serves is told by the aliases alone.
 """
 
-import fcntl
 import os
 import re
 import signal
@@ -19,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.tracking import tracking_uri
+from stages.tracking import store_lock, tracking_uri
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -27,7 +26,6 @@ PREVIOUS = "previous"
 
 LOCK_SUFFIX = ".lock"
 _POLL_S = 0.3
-_STORE_LOCK = Path(".work/mlflow.lock")  # that of `stages.tracking`
 
 
 def connect() -> Any:
@@ -35,20 +33,16 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for way in (
-        "DOWNLOAD",
-        "UPLOAD",
-    ):  # through the server: who reaches it need not reach its store
-        os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "false")
+    # Artifacts go through the server: who reaches it need not reach its store.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     import mlflow
 
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    _STORE_LOCK.parent.mkdir(exist_ok=True)
-    with _STORE_LOCK.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # who comes first creates the tables
+    with store_lock(uri):  # who comes first creates the tables
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_registered_models(max_results=1)
     return client
 

@@ -30,6 +30,7 @@ FACTS = Path(".work/run_facts.js")
 _FLUSH_AT = 500
 _FLUSH_AFTER_S = 15.0
 _ATTEMPT = "dav2.attempt"
+_LOCK_NUMBER = 0xDA72  # among PostgreSQL's advisory locks, which are all numbers
 _REST = 10
 """How many times as long as a failed attempt took a store that does not answer is left alone."""
 
@@ -190,6 +191,30 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
 
 
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Holds the lock under which MLflow's tables are created, which fails if two do it at once.
+
+    A file of the project; for PostgreSQL also a lock of its own, since others use that database
+    from other folders and machines. Either ends with the process, also by SIGKILL.
+
+    Args:
+        uri: Address of the store.
+    """
+    with _locked(_root() / ".work" / "mlflow.lock"):
+        if not uri.startswith("postgresql"):
+            yield
+            return
+        from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
+        from sqlalchemy import text
+
+        engine = create_sqlalchemy_engine_with_retry(uri)  # type: ignore[no-untyped-call]
+        with engine.connect() as connection:
+            connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_NUMBER})"))
+            yield
+        engine.dispose()
+
+
 def _start(address: str, params: BaseModel, inputs: Mapping[str, Path]) -> Run:
     digests = {name: (path, dvc_digest(path)) for name, path in sorted(inputs.items())}
     # Before the import: MLflow reads them once.
@@ -238,7 +263,7 @@ def _connect() -> tuple[Any, str]:
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
-    with _locked(_root() / ".work" / "mlflow.lock"):  # parallel creation fails in SQLite
+    with store_lock(uri):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
