@@ -13,12 +13,19 @@ BLOCKED_VERDICTS = Path(".work/gates")
 """Where gates keep a copy of every verdict: DVC drops the outputs of a stage that fails."""
 
 
-def publish(stages: Mapping[str, Stage], states: Mapping[str, str], *, root: Path) -> None:
+def publish(
+    stages: Mapping[str, Stage],
+    states: Mapping[str, str],
+    champions: Mapping[str, Any],
+    *,
+    root: Path,
+) -> None:
     """Writes the artifacts of a run that has ended, well or badly.
 
     Args:
         stages: The graph.
         states: How each stage ended, a key of `flows.graph.COLOURS`.
+        champions: As `stages.champions` writes them.
         root: Folder with `.dvc`.
     """
     create_markdown_artifact(
@@ -29,9 +36,13 @@ def publish(stages: Mapping[str, Stage], states: Mapping[str, str], *, root: Pat
     verdicts = verdict_rows(stages, states, root=root)
     if verdicts:
         create_table_artifact(key="gates", table=verdicts, description="Verdicts of the gates")
-    numbers = metric_rows(stages, root=root)
+    numbers = metric_rows(stages, champions, root=root)
     if numbers:
-        create_table_artifact(key="metrics", table=numbers, description="Metrics, as DVC has them")
+        create_table_artifact(
+            key="metrics",
+            table=numbers,
+            description="Metrics, as DVC has them, and those of the last champion of each model",
+        )
 
 
 def verdict_rows(
@@ -56,20 +67,35 @@ def verdict_rows(
     return rows
 
 
-def metric_rows(stages: Mapping[str, Stage], *, root: Path) -> list[dict[str, Any]]:
+def metric_rows(
+    stages: Mapping[str, Stage], champions: Mapping[str, Any], *, root: Path
+) -> list[dict[str, Any]]:
     """Returns a row for each number of each metric file that exists.
 
     Args:
         stages: The graph; the folder that holds a file names its rows.
+        champions: As `stages.champions` writes them; those of these names stand in the rows.
         root: Folder with `.dvc`.
     """
     files = [root / path for stage in stages.values() for path in stage.metrics]
     return [
         {"of": file.parent.name, "metric": name, "value": value}
+        | _beside(champions.get(file.parent.name), name, value)
         for file in sorted(files)
         if file.is_file()
         for name, value in _numbers(json.loads(file.read_text(encoding="utf-8")))
     ]
+
+
+def _beside(champion: Mapping[str, Any] | None, name: str, value: float) -> dict[str, Any]:
+    if champion is None or name not in champion["metrics"]:
+        return {}
+    best = champion["metrics"][name]
+    return {
+        "champion": best,
+        "change": round(value - best, 6),
+        "champion is": champion["version"],
+    }
 
 
 def metrics_of(folder: Path) -> dict[str, dict[str, float]]:

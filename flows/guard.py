@@ -12,12 +12,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 
 WORKER_CHECK_S = 1.0
 """How often a run looks whether the worker that started it lives."""
 
+_ASKING_LIMIT_S = 3.0
 _ENDED_WELL = b"."
 _PARENT = os.getppid()  # at import, before anything can have happened to it
 
@@ -67,7 +69,22 @@ def _watch(worker: psutil.Process) -> None:
     while os.getppid() == worker.pid and worker.status() != psutil.STATUS_ZOMBIE:
         pause.wait(WORKER_CHECK_S)
     logger.warning("worker %d: expected a living one, got none; the run ends", worker.pid)
+    asking = threading.Thread(target=_finish_cancelling, daemon=True)
+    asking.start()
+    asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _finish_cancelling() -> None:
+    """Does for a run that is being cancelled what its worker would have done."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    run = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+        if state is not None and state.is_cancelling():
+            client.set_flow_run_state(run, Cancelled())
 
 
 def main(leader: int) -> None:

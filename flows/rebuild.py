@@ -5,6 +5,7 @@ run. Options: `python -m flows.rebuild --help`.
 """
 
 import argparse
+import json
 import queue
 import shlex
 import signal
@@ -26,9 +27,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.artifacts import publish
 from flows.graph import Stage, read_graph
 from flows.guard import end_with_worker
+from flows.progress import ProgressLog
 from flows.sessions import Sessions, end_children
 from flows.slots import Plan
 from flows.stage_runs import child_environment, run_stage, stages_left
+
+CHAMPIONS = Path(".work/champions.json")
+"""Where `stages.champions` writes."""
 
 _THREADS: Any = ThreadPoolTaskRunner()  # the flow counts the slots itself
 
@@ -81,7 +86,7 @@ def rebuild(
         failed = [name for name, state in states.items() if state == "Failed"]
         if any(name.startswith("gate_") for name in failed) and "report" in stages:
             build_partial_report(stages["report"], sessions, return_state=True)
-        publish(stages, states, root=root)
+        publish(stages, states, _champions(states, sessions), root=root)
         if not failed and not targets:
             prove_nothing_left(sessions)
     return _verdict(states)
@@ -97,7 +102,7 @@ def bring_up_to_date(
             stage,
             sessions,
             root=Path.cwd(),
-            log=get_run_logger(),
+            log=ProgressLog(get_run_logger(), stage.name),
             device=device,
             timeout_s=timeout_s,
         )
@@ -113,6 +118,20 @@ def build_partial_report(report: Stage, sessions: Sessions) -> None:
     )
     if status:
         raise RuntimeError(f"{shlex.join(command)}: expected exit status 0, got {status}")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def read_champions(sessions: Sessions) -> dict[str, Any]:
+    """Returns version and measures of the registry's champions, by model."""
+    CHAMPIONS.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "stages.champions", str(CHAMPIONS)]
+    status, _ = sessions.run(
+        command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
+    )
+    if status:
+        raise RuntimeError(f"{shlex.join(command)}: expected exit status 0, got {status}")
+    content: dict[str, Any] = json.loads(CHAMPIONS.read_text(encoding="utf-8"))
+    return content
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -154,6 +173,15 @@ def _run_all(
         done.wait()  # it has ended; only this makes its state known here
         plan.ended(name, _name_of(done.state))
     return plan.states
+
+
+def _champions(states: Mapping[str, str], sessions: Sessions) -> dict[str, Any]:
+    """Returns the champions if something was evaluated; none if the registry does not answer."""
+    evaluated = [name for name in states if name.partition("@")[0] == "evaluate"]
+    if not any(states[name] in ("Completed", "Restored") for name in evaluated):
+        return {}
+    state = read_champions(sessions, return_state=True)
+    return state.result() if state.is_completed() else {}
 
 
 def _name_of(state: State[Any]) -> str:

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from flows.artifacts import BLOCKED_VERDICTS, metric_rows, verdict_rows
+from flows.artifacts import BLOCKED_VERDICTS, compared_rows, metric_rows, metrics_of, verdict_rows
 from flows.graph import Stage
 
 HOLDS = {"says": "enough", "severity": "critical", "limit": "9", "seen": "9", "success": True}
@@ -58,7 +58,44 @@ def test_metrics_become_a_row_a_number_and_missing_files_none(tmp_path: Path):
     }
     content = {"wild": {"delta1": 0.5, "num": 3}, "passed": True, "note": "text", "none": None}
     write(tmp_path / "evaluation" / "teacher" / "metrics.json", content)
-    assert metric_rows(stages, root=tmp_path) == [
+    assert metric_rows(stages, {}, root=tmp_path) == [
         {"of": "teacher", "metric": "wild.delta1", "value": 0.5},
         {"of": "teacher", "metric": "wild.num", "value": 3.0},
+    ]
+
+
+def test_metrics_stand_beside_those_of_the_last_champion_of_their_model(tmp_path: Path):
+    stages = {
+        name: Stage(name, "", (), (), metrics=(f"evaluation/{name}/metrics.json",))
+        for name in ("teacher", "student")
+    }
+    for name in stages:
+        write(tmp_path / "evaluation" / name / "metrics.json", {"wild": {"delta1": 0.5, "n": 3}})
+    champion = {"version": "depth-relative-vits/4", "metrics": {"wild.delta1": 0.625}}
+    rows = metric_rows(stages, {"student": champion}, root=tmp_path)
+    assert rows[0] == {
+        "of": "student",
+        "metric": "wild.delta1",
+        "value": 0.5,
+        "champion": 0.625,
+        "change": -0.125,
+        "champion is": "depth-relative-vits/4",
+    }
+    assert rows[1:] == [
+        {"of": "student", "metric": "wild.n", "value": 3.0},
+        {"of": "teacher", "metric": "wild.delta1", "value": 0.5},
+        {"of": "teacher", "metric": "wild.n", "value": 3.0},
+    ]
+
+
+def test_a_foreign_model_stands_beside_all_of_ours(tmp_path: Path):
+    write(
+        tmp_path / "theirs" / "other" / "metrics.json",
+        {"wild": {"delta1": 0.5}, "da2k": {"all": 1}},
+    )
+    write(tmp_path / "ours" / "student" / "metrics.json", {"wild": {"delta1": 0.75}})
+    rows = compared_rows(metrics_of(tmp_path / "theirs"), metrics_of(tmp_path / "ours"), of="other")
+    assert rows == [
+        {"measure": "da2k.all", "other": 1.0, "student": ""},
+        {"measure": "wild.delta1", "other": 0.5, "student": 0.75},
     ]

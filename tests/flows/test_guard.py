@@ -15,7 +15,8 @@ import logging, pathlib, sys
 from flows.guard import end_with_worker
 from flows.sessions import Sessions
 end_with_worker()
-child = "import os, pathlib, time; pathlib.Path('child').write_text(str(os.getpid())); time.sleep(300)"
+child = "import os, pathlib, time\\npathlib.Path('child').write_text(str(os.getpid()))\\n"
+child += "time.sleep(300)"
 code = "import subprocess, sys, time\\n"
 code += f"subprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)\\n"
 code += "time.sleep(300)"
@@ -25,6 +26,11 @@ Sessions().run(command, root=pathlib.Path(), log=logging.getLogger())
 """A run whose stage has a child in a session of its own."""
 
 WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+BY_WORKER = {
+    "PREFECT__FLOW_RUN_ID": "00000000-0000-0000-0000-000000000001",
+    "PREFECT_API_URL": "http://127.0.0.1:9/api",  # nobody answers, and the run ends all the same
+}
 
 
 def started(folder: Path, command: list[str], **variables: str) -> "subprocess.Popen[bytes]":
@@ -62,7 +68,7 @@ def test_a_killed_run_leaves_nothing_of_its_stage(tmp_path: Path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_ends_with_its_worker(tmp_path: Path, number: signal.Signals):
     command = [sys.executable, "-c", WORKER, RUN]
-    worker = started(tmp_path, command, PREFECT__FLOW_RUN_ID="1")
+    worker = started(tmp_path, command, **BY_WORKER)
     below = psutil.Process(worker.pid).children(recursive=True)
     assert len(below) == 4
     worker.send_signal(number)
