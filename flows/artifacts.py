@@ -80,7 +80,7 @@ def metric_rows(
     files = [root / path for stage in stages.values() for path in stage.metrics]
     return [
         {"of": file.parent.name, "metric": name, "value": value}
-        | _beside(champions.get(file.parent.name), name, value)
+        | (_beside(champions.get(file.parent.name), name, value) if champions else {})
         for file in sorted(files)
         if file.is_file()
         for name, value in _numbers(json.loads(file.read_text(encoding="utf-8")))
@@ -88,8 +88,9 @@ def metric_rows(
 
 
 def _beside(champion: Mapping[str, Any] | None, name: str, value: float) -> dict[str, Any]:
+    """Returns further columns; every row has them, since Prefect shows those of the first row."""
     if champion is None or name not in champion["metrics"]:
-        return {}
+        return {"champion": "", "change": "", "champion is": ""}
     best = champion["metrics"][name]
     return {
         "champion": best,

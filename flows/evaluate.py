@@ -45,7 +45,10 @@ def evaluate(
     end_with_worker()
     if not MANIFEST.is_file():
         raise FileNotFoundError(f"{MANIFEST}: expected evaluation sets, got none; run a rebuild")
-    with Sessions() as sessions, nullcontext() if gpu is None else concurrency(gpu_limit):
+    with (
+        Sessions() as sessions,
+        nullcontext() if gpu is None else concurrency(gpu_limit, lease_duration=60),
+    ):
         if "@" in checkpoint and not Path(checkpoint).exists():
             checkpoint = fetch(checkpoint, name, sessions)
         measure(name, checkpoint, gpu, sessions)

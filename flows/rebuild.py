@@ -21,6 +21,7 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
+from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -35,6 +36,7 @@ from flows.stage_runs import child_environment, run_stage, stages_left
 CHAMPIONS = Path(".work/champions.json")
 """Where `stages.champions` writes."""
 
+_GIVE_BACK_LIMIT_S = 5.0
 _THREADS: Any = ThreadPoolTaskRunner()  # the flow counts the slots itself
 
 
@@ -97,7 +99,7 @@ def bring_up_to_date(
     stage: Stage, sessions: Sessions, device: str | None, timeout_s: float | None, gpu_limit: str
 ) -> State[Any]:
     """Runs one stage; ends as Completed, UpToDate or Restored."""
-    with nullcontext() if device is None else concurrency(gpu_limit):
+    with nullcontext() if device is None else concurrency(gpu_limit, lease_duration=60):
         outcome = run_stage(
             stage,
             sessions,
@@ -157,21 +159,26 @@ def _run_all(
     """Submits stages as slots get free until all have ended; returns how, by name."""
     ended: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     futures: dict[str, Any] = {}
-    while len(plan.states) < len(plan.stages):
-        while stage := plan.next():
-            named = stage_task.with_options(task_run_name=stage.name)
-            future = named.submit(
-                stage,
-                sessions,
-                plan.running[stage.name],
-                **limits,
-                wait_for=[futures[above] for above in stage.upstream],
-            )
-            futures[stage.name] = future
-            future.add_done_callback(lambda done, name=stage.name: ended.put((name, done)))
-        name, done = ended.get()
-        done.wait()  # it has ended; only this makes its state known here
-        plan.ended(name, _name_of(done.state))
+    try:
+        while len(plan.states) < len(plan.stages):
+            while stage := plan.next():
+                named = stage_task.with_options(task_run_name=stage.name)
+                future = named.submit(
+                    stage,
+                    sessions,
+                    plan.running[stage.name],
+                    **limits,
+                    wait_for=[futures[above] for above in stage.upstream],
+                )
+                futures[stage.name] = future
+                future.add_done_callback(lambda done, name=stage.name: ended.put((name, done)))
+            name, done = ended.get()
+            done.wait()  # it has ended; only this makes its state known here
+            plan.ended(name, _name_of(done.state))
+    except BaseException:
+        sessions.end()
+        wait(list(futures.values()), timeout=_GIVE_BACK_LIMIT_S)  # places under limits
+        raise
     return plan.states
 
 
