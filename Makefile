@@ -12,8 +12,8 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help install repro test check deps experiment ablation ui deploy doctor gc bench-model bench-ingest \
-	bench-train bench-label bench-evaluate bench-codecs bench-plan bench-serve soak clean lock
+.PHONY: help install repro test check deps experiment ablation ui deploy doctor gc remote check-remote bench-model \
+	bench-ingest bench-train bench-label bench-evaluate bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,15 @@ doctor: install  ## Versions, devices, disk, and what a rebuild would run
 
 gc: install  ## Remove work, cached data and locked stages that nothing refers to any more
 	$(RUN) -m stages.collect_garbage
+
+remote: install  ## Share results by S3: make remote URL=s3://bucket/prefix [ENDPOINT=https://...]
+	@test -n "$(URL)" || { echo "make remote: expected URL=s3://<bucket>/<prefix>, got none"; exit 2; }
+	dvc remote add --quiet --default --force team $(URL)
+	dvc remote modify team verify true  # or DVC takes what is damaged as what it should be
+	$(if $(ENDPOINT),dvc remote modify team endpointurl $(ENDPOINT))
+
+check-remote: install  ## What is missing or damaged in the remote; REMOTE="--quick" or "--repair"
+	@$(RUN) -m stages.check_remote $(REMOTE)
 
 bench-model: install  ## Latency of a model in every way to run it, against Transformers'; BENCH="--help"
 	$(RUN) -m benchmarks.model $(BENCH)

@@ -162,11 +162,12 @@ def _create(
             )
         # At once with its hash: killed after this, it would be found again and completed.
         mark = {"weights.md5": evidence.weights_md5}
-        registered = mlflow.register_model(logged.model_uri, name, tags=mark)
+        mlflow.register_model(logged.model_uri, name, tags=mark)
+        version = _only_version(client, name, evidence.weights_md5)
         about = f"`{evidence.model}`, weights {evidence.weights_md5}."
         about += f" Card and pictures: files of run {run_id}, folder `card`."
-        client.update_model_version(name, registered.version, description=about)
-        return str(registered.version)
+        client.update_model_version(name, version, description=about)
+        return version
 
 
 def _signature() -> Any:
@@ -201,9 +202,24 @@ def _copy_code(folder: Path) -> Path:
 
 def _version_of(client: Any, name: str, weights_md5: str) -> str:
     """Returns the version with these weights; an empty text if there is none."""
+    found = _versions_of(client, name, weights_md5)
+    return str(found[0]) if found else ""
+
+
+def _only_version(client: Any, name: str, weights_md5: str) -> str:
+    """Returns the version with these weights, one even if MLflow asked for it twice.
+
+    It does where the server was lost after it had made the version and before it answered.
+    """
+    first, *further = _versions_of(client, name, weights_md5)
+    for version in further:
+        client.delete_model_version(name, str(version))
+    return str(first)
+
+
+def _versions_of(client: Any, name: str, weights_md5: str) -> list[int]:
     wanted = f"name = '{name}' and tags.`weights.md5` = '{weights_md5}'"
-    found = client.search_model_versions(wanted)
-    return str(min(int(version.version) for version in found)) if found else ""
+    return sorted(int(version.version) for version in client.search_model_versions(wanted))
 
 
 def _numbers(evidence: Evidence) -> dict[str, float]:

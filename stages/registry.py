@@ -4,7 +4,6 @@ A registered model is a family: versions that can stand in for one another, sinc
 encoder and answer in one unit. Who serves is told by the aliases alone.
 """
 
-import fcntl
 import os
 import re
 import signal
@@ -12,13 +11,14 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.tracking import tracking_uri
+from stages.tracking import store_lock, tracking_uri
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -26,7 +26,6 @@ PREVIOUS = "previous"
 
 LOCK_SUFFIX = ".lock"
 _POLL_S = 0.3
-_STORE_LOCK = Path(".work/mlflow.lock")  # that of `stages.tracking`
 
 
 def connect() -> Any:
@@ -34,15 +33,16 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Artifacts go through the server: who reaches it need not reach its store.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     import mlflow
 
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    _STORE_LOCK.parent.mkdir(exist_ok=True)
-    with _STORE_LOCK.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # who comes first creates the tables
+    with store_lock(uri):  # who comes first creates the tables
+        client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_registered_models(max_results=1)
     return client
 
@@ -179,14 +179,14 @@ def _try_lock(client: Any, name: str) -> bool:
 
     holder = f"process {os.getpid()} on {socket.gethostname()}"
     since = datetime.now(UTC).isoformat(timespec="seconds")
+    holder += f" since {since} ({uuid.uuid4().hex[:8]})"
     try:
-        client.create_registered_model(
-            name + LOCK_SUFFIX, description=f"Held by {holder} since {since}"
-        )
+        client.create_registered_model(name + LOCK_SUFFIX, description=f"Held by {holder}")
     except MlflowException as error:
-        # The second: it was freed while MLflow looked up whose it is.
-        if error.error_code in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
-            return False
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            return _holder(client, name) == holder  # the server took it, its answer was lost
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False  # it was freed while MLflow looked up whose it is
         raise
     return True
 

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,10 @@ FACTS = Path(".work/run_facts.js")
 
 _FLUSH_AT = 500
 _FLUSH_AFTER_S = 15.0
+_ATTEMPT = "dav2.attempt"
+_LOCK_NUMBER = 0xDA72  # among PostgreSQL's advisory locks, which are all numbers
+_REST = 10
+"""How many times as long as a failed attempt took a store that does not answer is left alone."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +41,10 @@ class Run:
     """The MLflow run of one stage; on the other ranks of a distributed run it records nothing.
 
     Metrics are gathered and sent in batches. A tracking server or an artifact store that fails
-    later than the start of the run costs the record, never the work: what could not be sent is
-    logged as an error.
+    later than the start of the run costs the record, never the work: numbers wait until it answers
+    again, and what could not be sent until the end is logged as an error. MLflow tries each request
+    for four minutes (MLFLOW_HTTP_REQUEST_MAX_RETRIES); so that a lost server costs a tenth of the
+    time at most, it is then left alone for ten times as long.
     """
 
     def __init__(self, client: Any | None = None, run_id: str = "") -> None:
@@ -48,6 +55,7 @@ class Run:
         self._client = client
         self._waiting: list[tuple[str, float, int, int]] = []
         self._sent_s = time.monotonic()
+        self._away_until_s = 0.0
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Records numbers at a step; names may hold slashes, as in `val/delta1`."""
@@ -64,27 +72,42 @@ class Run:
         """Keeps a picture as `name` (`validation.png`) among the run's files."""
         if self._client is not None:
             send = partial(self._client.log_image, self.run_id, picture, artifact_file=name)
-            _attempted(f"keep the picture {name}", send)
+            self._send(f"keep the picture {name}", send)
 
-    def finish(self, status: str) -> None:
-        """Sends what waits and closes the run as `FINISHED` or `FAILED`."""
+    def finish(self, status: str, outputs: Mapping[Path, str]) -> None:
+        """Sends what waits and the outputs' hashes; closes the run as `FINISHED` or `FAILED`."""
+        self._away_until_s = 0.0  # the last chance
         self._flush()
         if self._client is not None:
-            _attempted("close the run", partial(self._client.set_terminated, self.run_id, status))
+            for path, digest in outputs.items():
+                name = f"dvc.out.{path.as_posix()}"
+                send = partial(self._client.set_tag, self.run_id, name, digest)
+                self._send(f"record the hash of {path}", send)
+            self._send("close the run", partial(self._client.set_terminated, self.run_id, status))
 
     def _flush(self) -> None:
         self._sent_s = time.monotonic()
         if self._client is None:
             self._waiting.clear()
             return
-        while self._waiting:
+        while self._waiting and self._sent_s >= self._away_until_s:
             from mlflow.entities import Metric
 
             batch = [Metric(*entry) for entry in self._waiting[:1000]]
             send = partial(self._client.log_batch, self.run_id, metrics=batch)
-            if not _attempted(f"record {len(self._waiting)} numbers", send):
+            if not self._send(f"record {len(self._waiting)} numbers", send):
                 return  # they wait for the next attempt
             del self._waiting[:1000]
+
+    def _send(self, what: str, send: Callable[[], Any]) -> bool:
+        begin_s = time.monotonic()
+        if begin_s < self._away_until_s:
+            logger.error("MLflow could not %s: it did not answer before", what)
+            return False
+        is_sent = _attempted(what, send)
+        end_s = time.monotonic()
+        self._away_until_s = 0.0 if is_sent else end_s + _REST * (end_s - begin_s)
+        return is_sent
 
 
 @contextmanager
@@ -117,14 +140,14 @@ def tracked(
     with recorded(stage) as facts:
         run = _start(_address(stage), params, inputs)
         facts["run_id"] = run.run_id
-        status = "FAILED"
+        status, digests = "FAILED", {}
         try:
             yield run
-            _tag_outputs(run, outputs)
+            digests = {path: dvc_digest(path) for path in outputs}
             status = "FINISHED"
         finally:
             facts.update(run.facts)
-            run.finish(status)
+            run.finish(status, digests)
 
 
 @contextmanager
@@ -168,16 +191,41 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
 
 
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Holds the lock under which MLflow's tables are created, which fails if two do it at once.
+
+    A file of the project; for PostgreSQL also a lock of its own, since others use that database
+    from other folders and machines. Either ends with the process, also by SIGKILL.
+
+    Args:
+        uri: Address of the store.
+    """
+    with _locked(_root() / ".work" / "mlflow.lock"):
+        if not uri.startswith("postgresql"):
+            yield
+            return
+        from mlflow.store.db.utils import create_sqlalchemy_engine_with_retry
+        from sqlalchemy import text
+
+        engine = create_sqlalchemy_engine_with_retry(uri)  # type: ignore[no-untyped-call]
+        with engine.connect() as connection:
+            connection.execute(text(f"SELECT pg_advisory_lock({_LOCK_NUMBER})"))
+            yield
+        engine.dispose()
+
+
 def _start(address: str, params: BaseModel, inputs: Mapping[str, Path]) -> Run:
     digests = {name: (path, dvc_digest(path)) for name, path in sorted(inputs.items())}
     # Before the import: MLflow reads them once.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         return _opened(address, params, digests)
-    except MlflowException as error:
+    except (MlflowException, SQLAlchemyError) as error:  # the second: of a database without server
         got = str(error).partition("\n")[0]
         raise ConnectionError(
             f"MLFLOW_TRACKING_URI: expected a tracking store that answers, got {got}"
@@ -188,7 +236,7 @@ def _opened(address: str, params: BaseModel, digests: Mapping[str, tuple[Path, s
     client, experiment_id = _connect()
     from mlflow.entities import Param
 
-    run = client.create_run(experiment_id, run_name=address, tags=_tags(address))
+    run = _created(client, experiment_id, address)
     values = [Param(name, str(value)) for name, value in _flat(params.model_dump(mode="json"))]
     for first in range(0, len(values), 100):
         client.log_batch(run.info.run_id, params=values[first : first + 100])
@@ -199,12 +247,23 @@ def _opened(address: str, params: BaseModel, digests: Mapping[str, tuple[Path, s
     return Run(client, run.info.run_id)
 
 
+def _created(client: Any, experiment_id: str, address: str) -> Any:
+    """Returns a new run, one even if MLflow asked twice because the first answer was lost."""
+    attempt = uuid.uuid4().hex
+    run = client.create_run(experiment_id, run_name=address, tags=_tags(address, attempt))
+    wanted = f"tags.`{_ATTEMPT}` = '{attempt}'"
+    for other in client.search_runs([experiment_id], wanted):
+        if other.info.run_id != run.info.run_id:
+            client.delete_run(other.info.run_id)
+    return run
+
+
 def _connect() -> tuple[Any, str]:
     """Returns a client and the experiment; the first process of a project creates the database."""
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri()
-    with _locked(_root() / ".work" / "mlflow.lock"):  # parallel creation fails in SQLite
+    with store_lock(uri):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
@@ -212,7 +271,18 @@ def _connect() -> tuple[Any, str]:
         if experiment is not None:
             return client, experiment.experiment_id
         place = (_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+        return client, _new_experiment(client, place)
+
+
+def _new_experiment(client: Any, place: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=place))
+    except MlflowException as error:  # another machine was quicker, or the first answer was lost
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return str(client.get_experiment_by_name(EXPERIMENT).experiment_id)
 
 
 def _dataset(name: str, path: Path, digest: str) -> Any:
@@ -223,8 +293,8 @@ def _dataset(name: str, path: Path, digest: str) -> Any:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", name)])
 
 
-def _tags(address: str) -> dict[str, str]:
-    tags = {"dvc.stage": address}
+def _tags(address: str, attempt: str) -> dict[str, str]:
+    tags = {"dvc.stage": address, _ATTEMPT: attempt}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     if commit.returncode == 0:
         tags |= {
@@ -234,14 +304,6 @@ def _tags(address: str) -> dict[str, str]:
     if LOCK.is_file():
         tags["dvc.lock.md5"] = dvc_digest(LOCK)
     return tags
-
-
-def _tag_outputs(run: Run, outputs: Sequence[Path]) -> None:
-    if run._client is not None:
-        for path in outputs:
-            name = f"dvc.out.{path.as_posix()}"
-            send = partial(run._client.set_tag, run.run_id, name, dvc_digest(path))
-            _attempted(f"record the hash of {path}", send)
 
 
 def _attempted(what: str, send: Callable[[], Any]) -> bool:

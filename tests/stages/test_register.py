@@ -26,11 +26,26 @@ from tests.fixtures.registry import MODEL, NAME, TRAINING, write_lock, write_pro
 WEIGHTS = Path(f"models/{MODEL}.safetensors")
 
 
+def ask_twice(patch, name):
+    """Does what MLflow's client does where a server is lost before it answers."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    ask = getattr(SqlAlchemyStore, name)
+
+    def twice(*arguments, **options):
+        ask(*arguments, **options)
+        return ask(*arguments, **options)
+
+    patch.setattr(SqlAlchemyStore, name, twice)
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory, empty_store):
     """A project whose model was registered once, through the command line's function."""
     root = tmp_path_factory.mktemp("registered")
     with pytest.MonkeyPatch.context() as patch:
+        ask_twice(patch, "create_registered_model")  # that of the lock too
+        ask_twice(patch, "create_model_version")
         patch.setattr(sys, "path", list(sys.path))  # as below
         patch.chdir(root)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -85,6 +100,12 @@ def test_a_version_carries_hashes_commit_parameters_gates_and_metrics(project):
     assert json.loads(tags["metrics.da2k"]) == {"all": 0.5}
     assert len(tags["dvc.in.data/gated/unlabelled.parquet"]) == 32
     assert aliases(project, NAME) == {CHALLENGER: "1"}
+
+
+def test_a_version_that_was_asked_for_twice_is_there_once(project):
+    (found,) = project.search_model_versions(f"name = '{NAME}'")
+    assert int(found.version) == 1
+    assert [model.name for model in project.search_registered_models()] == [NAME]  # no lock
 
 
 def test_the_card_names_licences_and_shows_pictures(project):

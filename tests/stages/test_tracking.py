@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
 from stages import tracking
@@ -141,6 +142,102 @@ def test_a_server_that_does_not_answer_at_the_start_is_one_line(project, monkeyp
     ):
         pytest.fail("the block ran")
     assert "\n" not in str(caught.value)
+
+
+class Away:
+    """A client whose server is lost for some requests, each of which takes a minute."""
+
+    def __init__(self, clock, num_lost):
+        self.clock, self.num_lost, self.kept, self.num_asked = clock, num_lost, [], 0
+
+    def log_batch(self, run_id, metrics):
+        self.num_asked += 1
+        if self.num_asked <= self.num_lost:
+            self.clock[0] += 60.0
+            raise MlflowException("no answer\nand a trace")
+        self.kept += [metric.step for metric in metrics]
+
+    def set_tag(self, run_id, name, value):
+        self.kept.append(name)
+
+    def set_terminated(self, run_id, status):
+        self.kept.append(status)
+
+
+@pytest.mark.parametrize("num_lost", [1, 2])
+def test_a_server_that_is_away_costs_a_tenth_of_the_time_and_no_number(monkeypatch, num_lost):
+    clock = [0.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    client = Away(clock, num_lost)
+    run = tracking.Run(client, "id")
+    for step in range(70):
+        clock[0] += 16.0
+        run.log_metrics({"loss": 1.0}, step=step)
+        if step == 36:
+            assert client.num_asked == 1  # for ten minutes after the one that it cost
+    run.finish("FINISHED", {Path("out.json"): "0" * 32})
+    assert client.kept == [*range(70), "dvc.out.out.json", "FINISHED"]
+
+
+def test_numbers_of_a_server_that_stays_away_are_an_error_in_one_line(monkeypatch, caplog):
+    clock = [0.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    client = Away(clock, num_lost=99)
+    run = tracking.Run(client, "id")
+    run.log_metrics({"loss": 1.0})
+    run.finish("FINISHED", {Path("out.json"): "0" * 32})
+    assert caplog.messages == [
+        "MLflow could not record 1 numbers: no answer",
+        "MLflow could not record the hash of out.json: it did not answer before",
+        "MLflow could not close the run: it did not answer before",
+    ]
+    assert client.num_asked == 1
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_whose_creation_was_asked_for_twice_is_there_once(project, monkeypatch):
+    from mlflow import MlflowClient
+
+    create = MlflowClient.create_run
+
+    def create_twice(*arguments, **options):
+        create(*arguments, **options)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_twice)
+    with tracked("train_teacher", SETTINGS, inputs={}) as run:
+        pass
+    _, seen = the_run(project)
+    assert seen.info.run_id == run.run_id
+    assert seen.data.params["steps"] == "3"
+
+
+@pytest.mark.usefixtures("store")
+def test_an_experiment_that_another_machine_created_meanwhile_is_used(project, monkeypatch):
+    from mlflow import MlflowClient
+
+    create = MlflowClient.create_experiment
+
+    def create_second(client, name, **options):
+        create(client, name, **options)
+        return create(client, name, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", create_second)
+    with tracked("train_teacher", SETTINGS, inputs={}):
+        pass
+    assert the_run(project)[1].info.status == "FINISHED"
+
+
+def test_a_database_that_does_not_answer_at_the_start_is_one_line(project, monkeypatch):
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:hidden@127.0.0.1:9/mlflow")
+    with (
+        pytest.raises(ConnectionError, match=r"tracking store that answers.*refused") as caught,
+        tracked("train_teacher", SETTINGS, inputs={}),
+    ):
+        pytest.fail("the block ran")
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("torn", ['{"stage": "ing', '{"stage": "ing\n', "\0\0\0\n", "[1]\n"])
