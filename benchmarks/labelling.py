@@ -71,10 +71,17 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> pd.Dat
         name, data = f"{number:06}.jpg", encode_jpeg(scene(number, size)[0], quality=90)
         (folder / name).write_bytes(data)
         rows.append({"sample_id": f"made-{number:06}", "image": name, "image_hash": _hash(data)})
-    given = {"source": "made", "scene": "", "depth": None, "extra": "[]", "decoder": "d"}
-    given |= {"height": size[0], "width": size[1]}
-    table = pd.DataFrame(rows).assign(**given)
-    return table.assign(content_hash=table["image_hash"])
+    table = pd.DataFrame(rows)
+    return table.assign(
+        source="made",
+        scene="",
+        depth=None,
+        extra="[]",
+        decoder="d",
+        height=size[0],
+        width=size[1],
+        content_hash=table["image_hash"],
+    )
 
 
 def bare(work: Work) -> Callable[[], None]:
