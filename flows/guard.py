@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-import psutil
-
 WORKER_CHECK_S = 0.5
 """How often a run looks whether the worker that started it lives."""
 
@@ -23,7 +21,7 @@ _ASKING_LIMIT_S = 3.0
 _ENDED_WELL = b"."
 _settled = threading.Event()
 _settled.set()
-_PARENT = os.getppid()  # at import, before anything can have happened to it
+_WORKER = os.getppid()  # at import, before anything can have happened to it
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +56,14 @@ def end_with_worker() -> None:
     """
     if "PREFECT__FLOW_RUN_ID" not in os.environ:
         return
-    try:
-        worker = psutil.Process(_PARENT)
-    except psutil.NoSuchProcess:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    threading.Thread(target=_watch, args=(worker,), daemon=True).start()
+    threading.Thread(target=_watch, daemon=True).start()
 
 
-def _watch(worker: psutil.Process) -> None:
+def _watch() -> None:
     pause = threading.Event()
-    while os.getppid() == worker.pid and worker.status() != psutil.STATUS_ZOMBIE:
+    while os.getppid() == _WORKER:  # one that has died hands its children on at once
         pause.wait(WORKER_CHECK_S)
-    logger.warning("worker %d: expected a living one, got none; the run ends", worker.pid)
+    logger.warning("worker %d: expected a living one, got none; the run ends", _WORKER)
     _settled.clear()
     os.kill(os.getpid(), signal.SIGTERM)  # first: its stages end while the server is asked
     try:
