@@ -18,8 +18,7 @@ WORKER_CHECK_S = 0.5
 
 _ASKING_LIMIT_S = 3.0
 _ENDED_WELL = b"."
-_settled = threading.Event()
-_settled.set()
+_lost = threading.Event()
 _WORKER = os.getppid()  # at import, before anything can have happened to it
 
 
@@ -63,17 +62,16 @@ def _watch() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # they led to the worker; a log that writes there would end its thread
         os.dup2(nowhere, stream)
-    _settled.clear()
-    os.kill(os.getpid(), signal.SIGTERM)  # first: its stages end while the server is asked
-    try:
-        _finish_cancelling()
-    finally:
-        _settled.set()
+    _lost.set()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def settle() -> None:
-    """Waits until a run that has lost its worker knows whether it is cancelled; not for long."""
-    _settled.wait(_ASKING_LIMIT_S)
+    """Marks a run that has lost its worker as cancelled if it is to be; after its stages' end."""
+    if _lost.is_set():
+        asking = threading.Thread(target=_finish_cancelling, daemon=True)
+        asking.start()
+        asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
 
 
 def _finish_cancelling() -> None:
