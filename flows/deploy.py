@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -144,8 +145,8 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit("PREFECT_API_URL: expected the address of a Prefect server, got none")
     try:
         deploy(options.alarm)
-    except (ValueError, RuntimeError) as error:
-        raise SystemExit(str(error)) from None
+    except (ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise SystemExit(str(error).partition("\n")[0]) from None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 `python -m flows.guard <leader>` is started beside every session; `flows.sessions` does that.
 """
 
-import logging
 import os
 import signal
 import subprocess
@@ -14,18 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-import psutil
-
 WORKER_CHECK_S = 0.5
 """How often a run looks whether the worker that started it lives."""
 
 _ASKING_LIMIT_S = 3.0
 _ENDED_WELL = b"."
-_settled = threading.Event()
-_settled.set()
-_PARENT = os.getppid()  # at import, before anything can have happened to it
-
-logger = logging.getLogger(__name__)
+_lost = threading.Event()
+_WORKER = os.getppid()  # at import, before anything can have happened to it
 
 
 @contextmanager
@@ -58,30 +52,26 @@ def end_with_worker() -> None:
     """
     if "PREFECT__FLOW_RUN_ID" not in os.environ:
         return
-    try:
-        worker = psutil.Process(_PARENT)
-    except psutil.NoSuchProcess:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    threading.Thread(target=_watch, args=(worker,), daemon=True).start()
+    threading.Thread(target=_watch, daemon=True).start()
 
 
-def _watch(worker: psutil.Process) -> None:
+def _watch() -> None:
     pause = threading.Event()
-    while os.getppid() == worker.pid and worker.status() != psutil.STATUS_ZOMBIE:
+    while os.getppid() == _WORKER:  # one that has died hands its children on at once
         pause.wait(WORKER_CHECK_S)
-    logger.warning("worker %d: expected a living one, got none; the run ends", worker.pid)
-    _settled.clear()
-    os.kill(os.getpid(), signal.SIGTERM)  # first: its stages end while the server is asked
-    try:
-        _finish_cancelling()
-    finally:
-        _settled.set()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):  # they led to the worker; a log that writes there would end its thread
+        os.dup2(nowhere, stream)
+    _lost.set()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def settle() -> None:
-    """Waits until a run that has lost its worker knows whether it is cancelled; not for long."""
-    _settled.wait(_ASKING_LIMIT_S)
+    """Marks a run that has lost its worker as cancelled if it is to be; after its stages' end."""
+    if _lost.is_set():
+        asking = threading.Thread(target=_finish_cancelling, daemon=True)
+        asking.start()
+        asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
 
 
 def _finish_cancelling() -> None:

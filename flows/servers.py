@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -117,7 +118,13 @@ class Servers:
         record = {"pid": process.pid, "started": process.create_time()}
         self._record(name).write_text(json.dumps(record), encoding="utf-8")
         try:
-            _wait_until(lambda: _answers(self.address(name) + health), process, name, log)
+            port = self.ports[name]
+            _wait_until(
+                lambda: _listens(process, port) and _answers(self.address(name) + health),
+                process,
+                name,
+                log,
+            )
         except BaseException:
             self.stop(name)
             raise
@@ -208,6 +215,16 @@ def _answers(address: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    """Tells whether it is this process, or one below it, that has the port, and nobody else."""
+    with contextlib.suppress(psutil.Error):  # gone meanwhile
+        for one in (process, *process.children(recursive=True)):
+            for connection in one.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    return True
+    return False
 
 
 def _wait_until(done: Callable[[], bool], process: psutil.Popen, name: str, log: Path) -> None:
