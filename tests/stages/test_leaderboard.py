@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -167,6 +168,7 @@ def test_another_protocol_or_setting_is_another_column(project):
 
 
 def _add_many(project, name, metrics):
+    os.chdir(project)
     for number in range(5):
         (project / f"{name}{number}.safetensors").write_text(f"{name}{number}")
         add(project, f"{name}{number}", metrics)
@@ -174,7 +176,7 @@ def _add_many(project, name, metrics):
 
 def test_two_at_once_lose_nothing(project):
     metrics = write_evaluation(project / "a", [0.5, 0.6, 0.7], correct=[True, False])
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # this one has threads
     processes = [
         context.Process(target=_add_many, args=(project, name, metrics)) for name in ("x", "y")
     ]
