@@ -60,9 +60,9 @@ def begin(project):
 
 
 def finish(process):
-    output = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, output
-    return output
+    shown = "".join(process.communicate(timeout=600))
+    assert process.returncode == 0, shown
+    return shown
 
 
 def marked(value):
@@ -157,9 +157,9 @@ def test_a_second_labelling_of_the_same_output_is_refused(project, mark):
     while not workers(mark):
         time.sleep(0.1)
     second = project.start()
-    output = second.communicate(timeout=300)[0]
+    shown = second.communicate(timeout=300)[1]
     assert second.returncode == 1
-    assert "pseudo_label.lock: expected one process at a time, got a second" in output
+    assert "pseudo_label.lock: expected one process at a time, got a second" in shown
     finish(first)
     assert project.tree() == project.expected
 
