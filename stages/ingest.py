@@ -31,7 +31,7 @@ from dav2.data.sample import Reader, SampleFiles
 from dav2.data.storage import RememberingStorage, Storage, open_storage
 from dav2.data.tars import TarMember, list_members
 from stages.fingerprint import code_fingerprint, fingerprint, work_folder
-from stages.ingest_work import IngestWork, Job, ListedStorage
+from stages.ingest_work import IngestWork, Job, ListedStorage, to_json
 from stages.params import Params, load
 from stages.program import run
 from stages.snapshot import read_listing
@@ -211,7 +211,7 @@ def _row(job: Job, measured: Mapping[str, Any], constant: Mapping[str, Any]) -> 
         "scene": job.files.scene,
         "image": job.files.image,
         "depth": job.files.depth,
-        "extra": json.dumps(job.files.extra, ensure_ascii=False),
+        "extra": to_json(job.files.extra),
         **measured,
     }
 

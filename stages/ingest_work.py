@@ -28,7 +28,9 @@ from dav2.data.storage import MAX_BYTES, Storage, StoredFile, split_part
 from dav2.data.tars import TarMember, list_members
 
 _ROWS_AT_ONCE = 4096
-_to_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes one at each call
+to_json = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes one at each call
+_NONE = "[]"
+_JOB_COLUMNS = "sample_id, split, key, reader_id, scene, image, depth, extra"
 _COMMIT_EVERY_S = 1.0  # what a kill may cost; each commit waits for the disk
 
 
@@ -56,7 +58,7 @@ class IngestWork:
         run("CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, bytes INT, version TEXT)")
         run(
             "CREATE TEMP TABLE jobs (sample_id TEXT, reader_id TEXT PRIMARY KEY, split TEXT, "
-            "files TEXT, key BLOB)"
+            "scene TEXT, image TEXT, depth TEXT, extra TEXT, key BLOB)"
         )
         run("CREATE TEMP TABLE unread (key BLOB PRIMARY KEY, row TEXT)")
         run("CREATE TEMP TABLE alike (job INTEGER PRIMARY KEY, bits INT)")
@@ -119,11 +121,11 @@ class IngestWork:
         """
         for files in samples:
             name = sample_name(source, files.sample_id)
-            content = [files.sample_id, files.scene, files.image, files.depth, files.extra]
-            text = _to_json(content)
-            row = (name, files.sample_id, split, text, self._key(files, text))
+            extra = to_json(files.extra)
+            key = self._key(files)
+            row = (name, files.sample_id, split, files.scene, files.image, files.depth, extra, key)
             try:
-                self._database.execute("INSERT INTO temp.jobs VALUES (?, ?, ?, ?, ?)", row)
+                self._database.execute("INSERT INTO temp.jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             except sqlite3.IntegrityError:
                 raise ValueError(
                     f"source {source}: expected each sample once, got {files.sample_id!r} twice"
@@ -150,13 +152,13 @@ class IngestWork:
     def missing(self) -> Iterator[Job]:
         """Yields the samples that were not measured yet, by id."""
         query = (
-            "SELECT missing.rowid, sample_id, split, files, key FROM temp.missing "
+            f"SELECT missing.rowid, {_JOB_COLUMNS} FROM temp.missing "
             "JOIN temp.jobs ON jobs.rowid = job WHERE missing.rowid > ? "
             "ORDER BY missing.rowid LIMIT ?"
         )
         last = 0
         while found := self._database.execute(query, (last, _ROWS_AT_ONCE)).fetchall():
-            yield from (_job(row[1:]) for row in found)
+            yield from (_job(*row[1:]) for row in found)
             last = found[-1][0]
 
     def count_missing(self) -> int:
@@ -167,7 +169,7 @@ class IngestWork:
     def keep(self, job: Job, row: Mapping[str, Any]) -> None:
         """Keeps what was measured; of a sample whose files could not be read for this run only."""
         table = "rows" if row["content_hash"] is not None else "temp.unread"
-        text = _to_json([row[name] for name in MEASURED_COLUMNS])
+        text = to_json([row[name] for name in MEASURED_COLUMNS])
         self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", (job.key, text))
         if time.monotonic() - self._committed_s >= _COMMIT_EVERY_S:
             self._database.commit()
@@ -183,8 +185,7 @@ class IngestWork:
             f"'$[{MEASURED_COLUMNS.index(name)}]'" for name in ("perceptual_hash", "reason")
         )
         found = self._database.execute(
-            "SELECT jobs.rowid, json_extract(files, '$[3]') IS NOT NULL, "
-            f"json_extract(files, '$[1]'), json_extract(row, {looks}) "
+            f"SELECT jobs.rowid, depth IS NOT NULL, scene, json_extract(row, {looks}) "
             "FROM temp.jobs JOIN rows USING (key) "
             f"WHERE json_extract(row, {looks}) IS NOT NULL AND json_extract(row, {reason}) IS NULL "
             "ORDER BY sample_id"
@@ -204,18 +205,18 @@ class IngestWork:
         """Yields all samples with what is known of them, by id, some thousand at a time."""
         self._database.commit()
         rows = self._database.execute(
-            "SELECT sample_id, split, files, key, COALESCE(rows.row, unread.row), bits "
+            f"SELECT COALESCE(rows.row, unread.row), bits, {_JOB_COLUMNS} "
             "FROM temp.jobs LEFT JOIN rows USING (key) LEFT JOIN temp.unread USING (key) "
             "LEFT JOIN temp.alike ON job = jobs.rowid ORDER BY sample_id"
         )
         while found := list(islice(rows, _ROWS_AT_ONCE)):
             yield [
                 (
-                    _job(row[:4]),
-                    dict(zip(MEASURED_COLUMNS, json.loads(row[4]), strict=True))
-                    | {"nearest_bits": row[5]},
+                    _job(*job),
+                    dict(zip(MEASURED_COLUMNS, json.loads(measured), strict=True))
+                    | {"nearest_bits": bits},
                 )
-                for row in found
+                for measured, bits, *job in found
             ]
 
     def close(self) -> None:
@@ -228,13 +229,12 @@ class IngestWork:
         version = [file.bytes, file.version] if file else None
         return hashlib.sha256(json.dumps([archive, version]).encode()).digest()[:16]
 
-    def _key(self, files: SampleFiles, text: str) -> bytes:
-        found = [
-            self.file(path)
-            for path in (files.image, *([files.depth] if files.depth else []), *files.extra)
-        ]
-        versions = [[file.bytes, file.version] if file else None for file in found]
-        return hashlib.sha256(json.dumps([text, versions]).encode()).digest()[:16]
+    def _key(self, files: SampleFiles) -> bytes:
+        paths = (files.image, *([files.depth] if files.depth else []), *files.extra)
+        found = [self.file(path) for path in paths]
+        versions = [(file.bytes, file.version) if file else None for file in found]
+        named = (files.sample_id, files.scene, files.image, files.depth, files.extra, versions)
+        return hashlib.sha256(json.dumps(named).encode()).digest()[:16]
 
 
 class ListedStorage:
@@ -294,7 +294,15 @@ class ListedStorage:
         yield from known
 
 
-def _job(row: tuple[str, str, str, bytes]) -> Job:
-    sample_id, split, text, key = row
-    reader_id, scene, image, depth, extra = json.loads(text)
-    return Job(sample_id, split, SampleFiles(reader_id, scene, image, depth, tuple(extra)), key)
+def _job(
+    sample_id: str,
+    split: str,
+    key: bytes,
+    reader_id: str,
+    scene: str,
+    image: str,
+    depth: str | None,
+    extra: str,
+) -> Job:
+    others = () if extra == _NONE else tuple(json.loads(extra))
+    return Job(sample_id, split, SampleFiles(reader_id, scene, image, depth, others), key)

@@ -4,12 +4,11 @@ Axes: H height, W width (pixels).
 """
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from dav2.data.reader import FileReader, stream_samples, unlabelled
 from dav2.data.sample import DepthSample, SampleFiles
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class ImageFolder(FileReader):
@@ -26,10 +25,7 @@ class ImageFolder(FileReader):
 
     def _list(self) -> Iterator[SampleFiles]:
         for file in self._storage.list_files():
-            path = PurePosixPath(file.path)
-            if path.suffix.lower() in _SUFFIXES and not any(
-                part.startswith(".") for part in path.parts
-            ):
+            path = file.path
+            if path.lower().endswith(_SUFFIXES) and "/." not in f"/{path}":
                 # With its suffix: a.jpg and a.png are two photographs.
-                scene = "" if path.parent == PurePosixPath() else str(path.parent)
-                yield SampleFiles(sample_id=file.path, scene=scene, image=file.path)
+                yield SampleFiles(sample_id=path, scene=path.rpartition("/")[0], image=path)

@@ -3,6 +3,7 @@
 Axes: H height, W width (pixels).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,6 @@ from dav2.data.sample import DepthSample
 
 # The first 8 of 32 cosines, times 2 ** 14, whole numbers: sums of their products are exact.
 _COSINES = np.rint(2**14 * np.cos(np.pi / 32 * np.outer(np.arange(8), np.arange(32) + 0.5)))
-_LEVELS = np.arange(256)
 _SOME_PIXELS = 1 << 17  # of a depth map, evenly spread, that percentiles and levels are taken of
 _ROWS_AT_ONCE = 256  # bounds the memory for an image of 100 MP
 
@@ -69,13 +69,13 @@ class DepthStatistics:
 def image_statistics(image: UInt8[np.ndarray, "H W 3"]) -> ImageStatistics:
     """Returns brightness, contrast and sharpness of an RGB image."""
     luma = Image.fromarray(image).convert("L")
-    share = np.array(luma.histogram()) / (image.shape[0] * image.shape[1])
-    mean = float(share @ _LEVELS)
+    levels = np.asarray(luma)
+    mean, deviation = _brightness(levels)
     span, warmth = _colour(image)
     return ImageStatistics(
         brightness=mean / 255,
-        contrast=float(np.sqrt(share @ (_LEVELS - mean) ** 2)) / 255,
-        sharpness=_laplacian_variance(np.asarray(luma)),
+        contrast=deviation / 255,
+        sharpness=_laplacian_variance(levels),
         colourfulness=span / 255,
         red_minus_blue=warmth / 255,
         perceptual_hash=perceptual_hash(luma),
@@ -127,16 +127,24 @@ def depth_statistics(sample: DepthSample) -> DepthStatistics:
     )
 
 
+def _brightness(luma: UInt8[np.ndarray, "H W"]) -> tuple[float, float]:
+    """Returns mean and standard deviation, in levels of 255."""
+    total = squares = 0
+    for first in range(0, luma.shape[0], _ROWS_AT_ONCE):
+        levels = luma[first : first + _ROWS_AT_ONCE].ravel().astype(np.float64)
+        total += int(levels.sum())  # whole numbers below 2 ** 53: exact
+        squares += int(levels @ levels)
+    return total / luma.size, math.sqrt(squares * luma.size - total**2) / luma.size
+
+
 def _colour(image: UInt8[np.ndarray, "H W 3"]) -> tuple[float, float]:
     """Returns the means of the channels' span and of red minus blue, in levels of 255."""
     span = warmth = 0
     for first in range(0, image.shape[0], _ROWS_AT_ONCE):
         rows = image[first : first + _ROWS_AT_ONCE]
-        red, green, blue = (np.ascontiguousarray(rows[..., channel]) for channel in range(3))
-        most, least = (
-            np.maximum(np.maximum(red, green), blue),
-            np.minimum(np.minimum(red, green), blue),
-        )
+        red, green, blue = rows.transpose(2, 0, 1).copy()  # each in one piece: faster
+        most = np.maximum(np.maximum(red, green), blue)
+        least = np.minimum(np.minimum(red, green), blue)
         span += int((most - least).sum(dtype=np.int64))
         warmth += int(red.sum(dtype=np.int64)) - int(blue.sum(dtype=np.int64))
     count = image.shape[0] * image.shape[1]

@@ -150,7 +150,7 @@ class LocalStorage:
         """Returns a file's bytes, or those of a member of a tar."""
         file, part = split_part(path)
         where = self.where(path)
-        with self.open(file) as stream:
+        with self._file(file).open("rb", buffering=0) as stream:
             first, count = _span(part, os.fstat(stream.fileno()).st_size, where=where)
             _check_bytes(count, max_bytes, where=where)
             stream.seek(first)
@@ -158,10 +158,13 @@ class LocalStorage:
 
     def open(self, path: str) -> AbstractContextManager[IO[bytes]]:
         """Returns a file to read from at any position."""
+        return self._file(path).open("rb")
+
+    def _file(self, path: str) -> Path:
         full = self._below(path)
         if not full.is_file():
             raise FileNotFoundError(f"{full}: expected a file, got nothing there")
-        return full.open("rb")
+        return full
 
     def _below(self, path: str) -> Path:
         # Paths come from tables and manifests too: none may name a file elsewhere.
