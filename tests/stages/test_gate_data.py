@@ -1,206 +1,26 @@
 import contextlib
-import hashlib
 import json
 import logging
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 
-from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
+from dav2.data.manifest import read_manifest
 from dav2.data.measurement import measure_sample
 from dav2.data.open import open_dataset
 from stages import gate_data, gates
-from stages.gate_data import main
 from stages.params import load
 from tests.fixtures.expectations import failures
-
-ARGUMENTS = (
-    Path("data/ingest"),
-    Path("data/training/synthetic"),
-    Path("data/gated"),
-    Path("reports/gates/data"),
-    Path("reports/gates/synthetic.json"),
-)
-SOURCES = {
-    "studio": (
-        "hypersim",
-        "indoor",
-        {"labelled": ["train", "val"], "metric_indoor": ["train", "val"], "evaluation": ["test"]},
-    ),
-    "drive": (
-        "vkitti2",
-        "outdoor",
-        {"labelled": ["train", "val"], "metric_outdoor": ["train", "val"], "evaluation": ["test"]},
-    ),
-    "wild": ("folder", "mixed", {"unlabelled": ["all"]}),
-    "pairs": ("da2k", "mixed", {"evaluation": ["test"]}),
-}
-LIMITS = {
-    "min_samples": {
-        "labelled": {"total": 8, "splits": {"train": 4, "val": 2}},
-        "unlabelled": {"total": 2, "splits": {}},
-        "metric_indoor": {"total": 1, "splits": {}},
-        "metric_outdoor": {"total": 1, "splits": {}},
-        "evaluation": {"total": 3, "splits": {}},
-    },
-    "images": {
-        "min_side_px": 84,
-        "brightness": [0.05, 0.95],
-        "min_contrast": 0.01,
-        "modes": ["RGB"],
-        "min_colourfulness": 0.004,
-        "min_red_minus_blue": -0.02,
-        "min_warm": 0.5,
-    },
-    "depth_maps": {
-        "min_valid_fraction": 0.3,
-        "max_nonfinite_fraction": 0.3,
-        "min_levels": 257,
-        "max_fraction_at_limit": 0.02,
-        "max_planarity_ratio": 1.2,
-        "edge_slack": 0.02,
-        "min_aligned": 0.6,
-        "min_with_sky": 0.4,
-    },
-    "depth": {
-        "indoor": {"min_m": 0.1, "max_m": 50.0, "median_m": [0.5, 20.0]},
-        "outdoor": {"min_m": 0.5, "max_m": 500.0, "median_m": [1.5, 200.0]},
-        "mixed": {"min_m": 0.1, "max_m": 500.0, "median_m": [0.3, 200.0]},
-    },
-    "mostly": 0.9,
-    "usually": 0.6,
-    "max_quarantined_fraction": 0.2,
-    "max_duplicate_fraction": 0.1,
-    "max_other_sizes": 0.1,
-    "shared_scenes": "critical",
-    "near_leaks": "critical",
-}
-
-
-def perceptual_hash(text):
-    """Returns a hash that is far from every other text's."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def rows(source, split, count, *, scene=None, labelled=True):
-    depth = {
-        "valid_fraction": 0.9,
-        "sky_fraction": 0.1,
-        "nonfinite_fraction": 0.0,
-        "depth_p01_m": 1.0,
-        "depth_p50_m": 4.0,
-        "depth_p99_m": 9.0,
-        "depth_constant": False,
-        "depth_levels": 5000,
-        "depth_at_min_fraction": 0.0,
-        "depth_at_max_fraction": 0.0,
-        "planarity_over_inverse": 0.1,
-        "planarity_over_distance": 0.1,
-        "edge_agreement": 0.8,
-        "edge_agreement_moved": 0.6,
-    }
-    return [
-        dict.fromkeys(MANIFEST_SCHEMA.names)
-        | {
-            "sample_id": f"{source}-{split}_{number}",
-            "source": source,
-            "dataset": SOURCES[source][0],
-            "domain": SOURCES[source][1],
-            "split": split,
-            "scene": scene or f"{split}{number}",
-            "image": f"{split}/{number}.jpg",
-            "depth": f"{split}/{number}.png" if labelled else None,
-            "extra": "[]",
-            "width": 168,
-            "height": 126,
-            "bytes": 10,
-            "content_hash": f"{source}{split}{number}",
-            "image_hash": f"image {source}{split}{number}",
-            "decoder": "0" * 16,
-            "brightness": 0.5,
-            "contrast": 0.2,
-            "sharpness": 0.1,
-            "image_format": "JPEG",
-            "image_mode": "RGB",
-            "colourfulness": 0.1,
-            "red_minus_blue": 0.03,
-            "perceptual_hash": perceptual_hash(f"{source}{split}{number}"),
-        }
-        | (depth if labelled else {})
-        for number in range(count)
-    ]
-
-
-class Project:
-    """A project with four ingested sources, which a test may spoil before it runs the gate."""
-
-    def __init__(self):
-        self.good = {
-            "studio": rows("studio", "train", 4)
-            + rows("studio", "val", 2)
-            + rows("studio", "test", 2),
-            "drive": rows("drive", "train", 4) + rows("drive", "val", 2) + rows("drive", "test", 2),
-            "wild": rows("wild", "all", 5, labelled=False),
-            "pairs": rows("pairs", "test", 3, labelled=False),
-        }
-        self.quarantined = {name: [] for name in self.good}
-        self.limits = json.loads(json.dumps(LIMITS))
-        self.sources = dict(SOURCES)
-
-    def write(self):
-        sources = {
-            name: {"reader": reader, "root": "x", "watch": "x", "domain": domain, "roles": roles}
-            for name, (reader, domain, roles) in self.sources.items()
-        }
-        with Path("params.yaml").open("w") as stream:
-            YAML(typ="safe").dump({"sources": sources, "gate_data": self.limits}, stream)
-        for name, good in self.good.items():
-            folder = Path("data/ingest") / name
-            folder.mkdir(parents=True, exist_ok=True)
-            write_manifest(as_frame(good), folder / "manifest.parquet")
-            write_manifest(as_frame(self.quarantined[name]), folder / "quarantine.parquet")
-
-    def run(self):
-        self.write()
-        main(*ARGUMENTS)
-
-    def verdict(self, role):
-        """Returns whether one role passes, and its failed expectations; faster than a whole run."""
-        self.write()
-        params = load("gate_data", gate_data.GateDataParams)
-        tables, checks = gate_data.gather(ARGUMENTS[0], params)[1:]
-        chosen = [check for check in checks if role in check.verdicts]
-        names = {check.table for check in chosen}
-        tables = {name: table for name, table in tables.items() if name in names}
-        found = gates.validate("data", tables, chosen)[role]
-        return found["success"], [e for e in found["expectations"] if not e["success"]]
-
-    def findings(self):
-        """Returns what fails in all roles, without Great Expectations: a moment, not seconds."""
-        self.write()
-        params = load("gate_data", gate_data.GateDataParams)
-        return list(failures(*gate_data.gather(ARGUMENTS[0], params)[1:]))
-
-
-def spoil(project, source, column, value, *, count):
-    """Gives the first samples of a source another value."""
-    for row in project.good[source][:count]:
-        row[column] = value
-
-
-def as_frame(entries):
-    return pd.DataFrame(entries, columns=MANIFEST_SCHEMA.names)
+from tests.fixtures.ingested_project import ARGUMENTS, LIMITS, IngestedProject, rows, spoil
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Project()
+    return IngestedProject()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +28,7 @@ def gated(tmp_path_factory):
     """The folder of a project whose data have passed."""
     folder = tmp_path_factory.mktemp("gated")
     with contextlib.chdir(folder):
-        Project().run()
+        IngestedProject().run()
     return folder
 
 
