@@ -52,7 +52,7 @@ class IngestWork:
         """Opens the database of a source's work, creating it if there is none."""
         self._database = sqlite3.connect(path, timeout=60)
         run = self._database.execute
-        run("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row TEXT)")
+        run("CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, row TEXT, looks TEXT)")
         run("CREATE TABLE IF NOT EXISTS archives (key BLOB PRIMARY KEY, members BLOB)")
         # Of this run alone: SQLite keeps them in a file without a name, so nothing is left of them.
         run("CREATE TEMP TABLE listing (path TEXT PRIMARY KEY, bytes INT, version TEXT)")
@@ -60,7 +60,7 @@ class IngestWork:
             "CREATE TEMP TABLE jobs (sample_id TEXT, reader_id TEXT PRIMARY KEY, split TEXT, "
             "scene TEXT, image TEXT, depth TEXT, extra TEXT, key BLOB)"
         )
-        run("CREATE TEMP TABLE unread (key BLOB PRIMARY KEY, row TEXT)")
+        run("CREATE TEMP TABLE unread (key BLOB PRIMARY KEY, row TEXT, looks TEXT)")
         run("CREATE TEMP TABLE alike (job INTEGER PRIMARY KEY, bits INT)")
         self._committed_s = -math.inf  # the first row is kept at once, so that each run gets on
 
@@ -170,7 +170,8 @@ class IngestWork:
         """Keeps what was measured; of a sample whose files could not be read for this run only."""
         table = "rows" if row["content_hash"] is not None else "temp.unread"
         text = to_json([row[name] for name in MEASURED_COLUMNS])
-        self._database.execute(f"REPLACE INTO {table} VALUES (?, ?)", (job.key, text))
+        looks = row["perceptual_hash"] if row["reason"] is None else None
+        self._database.execute(f"REPLACE INTO {table} VALUES (?, ?, ?)", (job.key, text, looks))
         if time.monotonic() - self._committed_s >= _COMMIT_EVERY_S:
             self._database.commit()
             self._committed_s = time.monotonic()
@@ -181,20 +182,15 @@ class IngestWork:
         One without depth is compared with all others, one with depth with those of other scenes,
         whose frames look alike. Takes some 40 bytes a sample.
         """
-        looks, reason = (
-            f"'$[{MEASURED_COLUMNS.index(name)}]'" for name in ("perceptual_hash", "reason")
-        )
         found = self._database.execute(
-            f"SELECT jobs.rowid, depth IS NOT NULL, scene, json_extract(row, {looks}) "
-            "FROM temp.jobs JOIN rows USING (key) "
-            f"WHERE json_extract(row, {looks}) IS NOT NULL AND json_extract(row, {reason}) IS NULL "
-            "ORDER BY sample_id"
+            "SELECT jobs.rowid, depth IS NOT NULL, scene, looks FROM temp.jobs "
+            "JOIN rows USING (key) WHERE looks IS NOT NULL ORDER BY sample_id"
         )
         jobs, values, groups = array("q"), array("Q"), array("q")
         scenes: dict[str, int] = {}
-        for job, has_depth, scene, text in found:
+        for job, has_depth, scene, looks in found:
             jobs.append(job)
-            values.append(int(text, 16))
+            values.append(int(looks, 16))
             groups.append(-1 - scenes.setdefault(scene, len(scenes)) if has_depth else job)
         hashes = Hashes(np.array(values, np.uint64), np.array(groups, np.int64))
         distances, _ = nearest(hashes, hashes)
