@@ -91,7 +91,7 @@ def open_data(folder: Path, judge: str) -> Data:
     )
 
 
-def configuration(options: argparse.Namespace, *, name: str, steps: int, seed: int) -> FitConfig:
+def _configuration(options: argparse.Namespace, *, name: str, steps: int, seed: int) -> FitConfig:
     """Returns a training as `experiments/cpu_long.yaml` has it, but for what the options say."""
     return FitConfig(
         name=name,
@@ -138,7 +138,7 @@ def configuration(options: argparse.Namespace, *, name: str, steps: int, seed: i
     )
 
 
-def trained(
+def _trained(
     encoder: EncoderName, samples: Samples, data: Data, config: FitConfig, *, work: Path, given: str
 ) -> Fitted:
     """Returns a model, trained in a folder of all that decides its weights.
@@ -159,7 +159,7 @@ def trained(
     return fit(model, samples, data.judges, config=config, work=folder)
 
 
-def weights_mark(model: nn.Module) -> str:
+def _weights_mark(model: nn.Module) -> str:
     """Returns a fingerprint of a model's weights."""
     digest = sha256()
     for tensor in model.state_dict().values():
@@ -167,7 +167,7 @@ def weights_mark(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def teacher_labels(teacher: nn.Module, data: Data, options: argparse.Namespace) -> Samples:
+def _teacher_labels(teacher: nn.Module, data: Data, options: argparse.Namespace) -> Samples:
     """Returns the photographs with the teacher's labels, each asked for once."""
     labelling = LabelingOptions(
         short_side_px=min(options.crop),
@@ -193,10 +193,10 @@ def teacher_labels(teacher: nn.Module, data: Data, options: argparse.Namespace) 
 def compare(options: argparse.Namespace) -> pd.DataFrame:
     """Trains everything; returns the measures of each model, and writes them as they come."""
     data = open_data(options.data, options.judge)
-    config = configuration(options, name="teacher", steps=options.teacher_steps, seed=0)
-    teacher = trained(options.teacher, data.labelled, data, config, work=options.work, given="")
-    mark = weights_mark(teacher.model)
-    pseudo = teacher_labels(teacher.model, data, options)
+    config = _configuration(options, name="teacher", steps=options.teacher_steps, seed=0)
+    teacher = _trained(options.teacher, data.labelled, data, config, work=options.work, given="")
+    mark = _weights_mark(teacher.model)
+    pseudo = _teacher_labels(teacher.model, data, options)
     sets: dict[str, Samples] = {
         "pseudo": pseudo,
         "synthetic": data.labelled,
@@ -207,9 +207,9 @@ def compare(options: argparse.Namespace) -> pd.DataFrame:
     for seed in range(options.seeds):
         for labels in options.labels:
             name = f"{labels}-{seed}"
-            config = configuration(options, name=name, steps=options.steps, seed=seed)
+            config = _configuration(options, name=name, steps=options.steps, seed=seed)
             given = "" if labels == "synthetic" else mark
-            student = trained(
+            student = _trained(
                 options.student, sets[labels], data, config, work=options.work, given=given
             )
             final.append({"model": labels, "seed": seed, **student.validation})
