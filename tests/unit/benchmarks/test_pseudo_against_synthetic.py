@@ -29,13 +29,19 @@ PROGRAM = """
 import json, runpy, sys
 from importlib.machinery import PathFinder
 
-lacking, commands = map(json.loads, sys.argv[1:])
+modules, distributions, commands = map(json.loads, sys.argv[1:])
 
 class Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] not in lacking:
+        if name.partition(".")[0] not in modules:
             return super().find_spec(name, path, target)
+
+    @staticmethod
+    def find_distributions(*arguments):
+        for found in PathFinder.find_distributions(*arguments):
+            if found.name.lower().replace("_", "-") not in distributions:
+                yield found
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 for command in commands:
@@ -152,8 +158,9 @@ def test_a_machine_with_a_gpu_needs_what_dav2_needs_and_nothing_else(data, tmp_p
         "--workers=0", "--device=cpu", "--align-features", f"--out={tmp_path / 'rates'}",
     ]  # fmt: skip
     labels = ["benchmarks.pseudo_against_synthetic", *arguments(data, tmp_path, "--seeds=1")]
+    given = [json.dumps(entry) for entry in (modules, sorted(lacking), [rates, labels])]
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(modules), json.dumps([rates, labels])],
+        [sys.executable, "-c", PROGRAM, *given],
         cwd=PROJECT,
         capture_output=True,
         text=True,
