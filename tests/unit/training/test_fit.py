@@ -13,6 +13,7 @@ from dav2.training.module import LossConfig
 from dav2.training.recording import Recorder
 from dav2.training.resume import PROGRESS, load_progress
 from dav2.training.samples import TrainingSample
+from dav2.training.schedule import rate_factor
 from tests.fixtures.operations import Operations
 
 
@@ -80,6 +81,13 @@ def test_a_training_leaves_averaged_weights_curves_and_validations(train):
     changed = [name for name, tensor in weights(fitted).items()
                if not torch.equal(tensor, new_model().state_dict()[name])]  # fmt: skip
     assert len(changed) > 50
+
+
+def test_rates_follow_the_schedule_step_by_step(train):
+    rows = train(log_every_steps=1).curves
+    factors = [rate_factor(step, "cosine", num_steps=6, warmup_steps=2) for step in range(6)]
+    assert [row["encoder_lr"] for row in rows] == pytest.approx([1e-3 * each for each in factors])
+    assert [row["decoder_lr"] for row in rows] == pytest.approx([2e-3 * each for each in factors])
 
 
 def test_no_step_fetches_a_number_before_a_row_is_due(train, fit_config, monkeypatch):
