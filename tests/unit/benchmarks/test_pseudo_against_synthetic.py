@@ -24,12 +24,12 @@ SMALL = [
     "--judge=rooms", "--teacher=vit64x4", "--student=vit64x4", "--teacher-steps=3", "--steps=2",
     "--batch-size=2", "--crop", "28", "42", "--points=2", "--seeds=2", "--device=cpu",
 ]  # fmt: skip
-# As on a machine that lacks some packages: one command after the other, as `python -m` would.
+# As on a machine that lacks some packages: imports one module and runs another.
 PROGRAM = """
 import json, runpy, sys
 from importlib.machinery import PathFinder
 
-modules, distributions, commands = map(json.loads, sys.argv[1:])
+modules, distributions, sys.argv = map(json.loads, sys.argv[1:])
 
 class Finder(PathFinder):
     @classmethod
@@ -44,9 +44,8 @@ class Finder(PathFinder):
                 yield found
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
-for command in commands:
-    sys.argv = command
-    runpy.run_module(command[0], run_name="__main__")
+import benchmarks.training
+runpy.run_module("benchmarks.pseudo_against_synthetic", run_name="__main__")
 """
 
 
@@ -152,13 +151,8 @@ def test_a_machine_with_a_gpu_needs_what_dav2_needs_and_nothing_else(data, tmp_p
         if names_of(distributions) & lacking
     ]
     assert {"dvc", "mlflow", "prefect", "mitsuba", "pydantic", "ruamel"} <= set(modules)
-    rates = [
-        "benchmarks.training", "--encoders=vit64x4", "--ways=bfloat16", "--crop", "28", "42",
-        "--batch-size=2", "--samples=4", "--steps=2", "--warmup=1", "--rounds=1", "--threads=1",
-        "--workers=0", "--device=cpu", "--align-features", f"--out={tmp_path / 'rates'}",
-    ]  # fmt: skip
-    labels = ["benchmarks.pseudo_against_synthetic", *arguments(data, tmp_path, "--seeds=1")]
-    given = [json.dumps(entry) for entry in (modules, sorted(lacking), [rates, labels])]
+    command = ["", *arguments(data, tmp_path, "--seeds=1", "--labels=pseudo", "--steps=1")]
+    given = [json.dumps(entry) for entry in (modules, sorted(lacking), command)]
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, *given],
         cwd=PROJECT,
@@ -167,5 +161,4 @@ def test_a_machine_with_a_gpu_needs_what_dav2_needs_and_nothing_else(data, tmp_p
         timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "rates" / "shards.md").read_text() in ended.stdout
-    assert (tmp_path / "out" / "table.md").read_text() in ended.stdout
+    assert (tmp_path / "out" / "table.md").read_text() == ended.stdout
