@@ -14,7 +14,7 @@ import torch
 
 from dav2.models.checkpoints import save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
-from stages import finetune_metric, train_student, train_teacher
+from stages import finetune_metric, train_student, train_teacher, warm_encoder
 from stages.experiment import resolve
 from stages.params import PARAMS_FILE, read_document
 from stages.sections import document_problems
@@ -88,7 +88,8 @@ def project(tmp_path, monkeypatch):
     documents = [(path, variant, resolved(path, variant)) for path, variant in SHIPPED]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("stages.tracking.tracked", tracked)
-    monkeypatch.setattr("stages.training.code_fingerprint", lambda modules: "code")
+    for stage in ("training", "warm_encoder"):
+        monkeypatch.setattr(f"stages.{stage}.code_fingerprint", lambda modules: "code")
     num_threads = torch.get_num_threads()
     torch.manual_seed(3)
     save(DepthAnything(ModelConfig("vit64x4")), START, {})
@@ -109,13 +110,16 @@ def smallest(section: dict[str, Any]) -> dict[str, Any]:
         "log_every_steps": 1,
         "compile": False,
         "parallel": {"launcher": "local", "num_machines": 1, "num_devices": 1, "strategy": "ddp"},
-        "validation": section["validation"]
-        | {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0},
         "running": section["running"]
         | {"num_workers": 0, "memory_limit_mb": 100, "checkpoint_every_steps": 9},
         "optimiser": section["optimiser"]
         | {"warmup_steps": min(1, section["optimiser"]["warmup_steps"])},
     }
+    if "validation" in section:
+        rare = {"every_steps": 2, "num_samples": 2, "min_pair_accuracy": 0.0}
+        small["validation"] = section["validation"] | rare
+    else:
+        small["num_held_out"] = 2
     if "encoder" in section:
         small |= {"encoder": "vit64x4", "weights": None}
     if "encoder_weights" in section and section["encoder_weights"] is not None:
@@ -159,12 +163,26 @@ def distinct(documents, stage: str, choices: Callable[[dict[str, Any]], list[str
         for choice in choices(document["matrix"]):
             key = json.dumps([choice, switched(section)], sort_keys=True)
             found.setdefault(key, (f"{path} {variant}", choice, section))
-    assert len(found) >= 3
+    assert len(found) >= 2
     return found.values()
 
 
 def labels_of(matrix: dict[str, Any]) -> list[str]:
-    return [*matrix["labels"], *(["both"] if matrix["both"] else [])]
+    return [*matrix["labels"], *(kind for kind in ("both", "warm") if matrix[kind])]
+
+
+def test_every_shipped_warm_up_starts(project):
+    made, documents = project
+    encoder = Path("models/encoder.safetensors")
+    for where, _, section in distinct(documents, "warm_encoder", lambda matrix: [""]):
+        manifest = Path("manifest.parquet")
+        losses = started(
+            made,
+            "warm_encoder",
+            section,
+            partial(warm_encoder.main, "vit64x4", manifest, encoder, REPORTS),
+        )
+        assert "loss" in losses, where
 
 
 def test_every_shipped_teacher_starts(project):
@@ -182,18 +200,21 @@ def test_every_shipped_teacher_starts(project):
 def test_every_shipped_student_starts(project):
     made, documents = project
     folders = {"pseudo": Path("pseudo"), "synthetic": Path("synthetic"), "both": Path()}
+    folders["warm"] = folders["pseudo"]
     folders["synthetic"].mkdir()
     Path("manifest.parquet").rename("synthetic/manifest.parquet")
     for where, labels, section in distinct(documents, "train_student", labels_of):
+        kind, warmed = ("pseudo", START) if labels == "warm" else (labels, None)
         losses = started(
             made,
             "train_student",
             section,
-            partial(train_student.main, "vit64x4", labels, folders[labels], MODEL, REPORTS),
+            partial(train_student.main, "vit64x4", kind, folders[labels], MODEL, REPORTS, warmed),
         )
         terms = section["losses"]
         assert ("gradient" in losses) == (terms["gradient_weight"] > 0), where
-        aligned = section["encoder_weights"] is not None and terms["feature_weight"] > 0
+        given = warmed is not None or section["encoder_weights"] is not None
+        aligned = given and terms["feature_weight"] > 0
         assert ("features" in losses) == aligned, where
 
 

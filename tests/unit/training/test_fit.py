@@ -10,8 +10,11 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.fit import fit
 from dav2.training.mixture import MixedSamples, Part
 from dav2.training.module import LossConfig
+from dav2.training.recording import Recorder
 from dav2.training.resume import PROGRESS, load_progress
 from dav2.training.samples import TrainingSample
+from dav2.training.schedule import rate_factor
+from tests.fixtures.operations import Operations
 
 
 def new_model(max_depth_m=None):
@@ -78,6 +81,36 @@ def test_a_training_leaves_averaged_weights_curves_and_validations(train):
     changed = [name for name, tensor in weights(fitted).items()
                if not torch.equal(tensor, new_model().state_dict()[name])]  # fmt: skip
     assert len(changed) > 50
+
+
+def test_rates_follow_the_schedule_step_by_step(train):
+    rows = train(log_every_steps=1).curves
+    factors = [rate_factor(step, "cosine", num_steps=6, warmup_steps=2) for step in range(6)]
+    assert [row["encoder_lr"] for row in rows] == pytest.approx([1e-3 * each for each in factors])
+    assert [row["decoder_lr"] for row in rows] == pytest.approx([2e-3 * each for each in factors])
+
+
+def test_no_step_fetches_a_number_before_a_row_is_due(train, fit_config, monkeypatch):
+    operations, fetched = Operations(), []
+
+    def noted(method):
+        def call(*arguments):
+            fetched.append(operations.counts["_local_scalar_dense"])
+            return method(*arguments)
+
+        return call
+
+    for name in ("on_train_batch_start", "check"):
+        monkeypatch.setattr(Recorder, name, noted(getattr(Recorder, name)))
+    validation = replace(fit_config().validation, every_steps=9)
+    rare = {"log_every_steps": 9, "checkpoint_every_steps": 9, "validation": validation}
+    with operations:
+        train(num_steps=4, accumulate=2, **rare)
+    *starts, row, checkpoint = fetched
+    assert len(starts) == 8
+    # Clipping, average, schedule, progress and guard of four whole steps lie between.
+    assert row == starts[0]
+    assert checkpoint > row
 
 
 def test_a_longer_training_learns(train):

@@ -227,6 +227,23 @@ def test_gradients_are_the_same_when_activations_are_computed_twice(batch, monke
     assert not twice.averaged.encoder.grad_checkpointing
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 1e-3])
+def test_gradients_are_shortened_to_the_limit_if_there_is_one(batch, clip_norm):
+    module = training(LossConfig("inverse_depth"), moves={"clip_norm": clip_norm})
+    before = {
+        name: gradient.clone()
+        for name, gradient in gradients(module, batch).items()
+        if gradient is not None
+    }
+    norm = torch.cat([gradient.flatten() for gradient in before.values()]).norm().item()
+    assert norm > 1e-2
+    module.configure_gradient_clipping(module.configure_optimizers()["optimizer"])
+    factor = clip_norm / norm if clip_norm else 1.0
+    for name, weight in module.model.named_parameters():
+        if name in before:
+            torch.testing.assert_close(weight.grad, factor * before[name], atol=0, rtol=1e-3)
+
+
 def test_equal_blocks_share_one_compiled_graph_for_each_size(batch, monkeypatch):
     counter = CompileCounterWithBackend("eager")
     compile_plainly = torch.nn.Module.compile
