@@ -21,8 +21,8 @@ from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
 from dav2.data.sample import DepthSample
 from stages.evaluated_model import EvaluatedModel, load_evaluated
-from stages.evaluation import EvaluateParams
 from stages.evaluation_measures import measure_depth
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import ProtocolParams, protocol_names, read_protocol
 from stages.evaluation_summary import summarise
 from stages.params import load

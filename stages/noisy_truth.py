@@ -18,8 +18,8 @@ from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
 from stages.compare_protocols import predicted
 from stages.evaluated_model import load_evaluated
-from stages.evaluation import EvaluateParams
 from stages.evaluation_measures import measure_depth
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import read_protocol
 from stages.params import load
 from stages.program import run

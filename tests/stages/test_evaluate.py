@@ -16,7 +16,7 @@ from dav2.data.png16 import decode_png16
 from dav2.models import checkpoints
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.interchange import write_transformers, write_upstream
-from stages import evaluate, evaluate_trivial
+from stages import evaluate, evaluate_trivial, evaluation_loop
 from stages.evaluated_model import load_evaluated
 from stages.evaluation import Evaluation, saved_rows
 from tests.fixtures.evaluating import (
@@ -246,10 +246,10 @@ def test_the_domain_of_a_published_metric_model_follows_from_its_limit(project):
 
 
 def test_large_images_come_alone(monkeypatch):
-    monkeypatch.setattr("stages.evaluate._BATCH_PIXELS", 100)
+    monkeypatch.setattr("stages.evaluation_loop._BATCH_PIXELS", 100)
     manifest = pd.DataFrame({"width": [5, 5, 5, 50, 5, 10], "height": [10, 10, 10, 10, 9, 5]})
-    assert list(evaluate._batches(manifest, 16)) == [[0, 1], [2], [3], [4, 5]]
-    assert list(evaluate._batches(manifest, 1)) == [[0], [1], [2], [3], [4], [5]]
+    assert list(evaluation_loop._batches(manifest, 16)) == [[0, 1], [2], [3], [4, 5]]
+    assert list(evaluation_loop._batches(manifest, 1)) == [[0], [1], [2], [3], [4], [5]]
 
 
 def test_baselines_get_what_they_deserve(project):

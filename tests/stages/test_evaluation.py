@@ -10,8 +10,9 @@ from PIL import Image
 
 from dav2.data.open import SourceLocation
 from dav2.data.sample import DepthSample, Intrinsics
-from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation import Evaluation, Predicted
 from stages.evaluation_measures import measure_depth, measure_order, measure_region
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import DENSE_METRICS, flat, summarise
 
