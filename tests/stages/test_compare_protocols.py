@@ -1,6 +1,7 @@
 """The tools that hold one model against several protocols, and models against a noisy truth."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -74,18 +75,42 @@ def cells(text: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines}
 
 
+def by_protocol(text: str) -> dict[str, list[str]]:
+    """Cells of each protocol, those of one line taken apart: `v2/{any, kitti}, moge/any`."""
+    return {
+        f"{paper}/{name}": line
+        for names, line in cells(text).items()
+        for paper, several, one in re.findall(r"(\w+)/(?:\{([^}]*)\}|(\w+))", names)
+        for name in (several.split(", ") if several else [one])
+    }
+
+
 def test_a_model_stands_under_every_protocol_that_fits_it(project, capsys):
     compare_protocols.main(["evaluation.parquet", "one.safetensors", "--source", "rooms"])
-    relative = cells(capsys.readouterr().out)
+    relative = by_protocol(capsys.readouterr().out)
     assert {"default/relative", "v2/kitti", "marigold/any", "moge/any"} <= set(relative)
     assert "zoedepth/nyu" not in relative  # for models of depth
     assert float(relative["midas/nyu"][0]) < float(
         relative["moge/any"][0]
     )  # pixels below 10 m, and all
-    assert relative["midas/eth3d"] == relative["v2/eth3d"]
+    assert relative["midas/eth3d"] == relative["v2/eth3d"] != relative["midas/nyu"]
+    value, low, high = map(float, re.findall(r"[\d.]+", relative["v2/kitti"][1]))
+    assert low <= value <= high
     named = [f"--protocol={name}" for name in ("zoedepth/nyu", "marigold/nyu_depth", "v2/nyu")]
     compare_protocols.main(["evaluation.parquet", "metric.safetensors", *named])
-    assert len(cells(capsys.readouterr().out)) == 3 + 2  # with head and rule
+    assert len(by_protocol(capsys.readouterr().out)) == 3
+
+
+def test_a_dataset_that_was_not_ingested_stands_beside_the_others(project, capsys):
+    models = ["one.safetensors", "metric.safetensors"]
+    protocol = "--protocol=v2/any"
+    compare_protocols.main(["evaluation.parquet", *models, protocol, "--data=diode/val=rooms"])
+    titled = capsys.readouterr().out.split("**")[1:]
+    # A metric model meets the sources whose domain is known to be its own.
+    assert titled[::2] == ["one, rooms", "one, diode/val", "metric, rooms"]
+    assert cells(titled[1]) == cells(titled[3])
+    with pytest.raises(ValueError, match="expected <reader>/<split>=<folder>, got 'moon=rooms'"):
+        compare_protocols.main(["evaluation.parquet", *models, protocol, "--data=moon=rooms"])
 
 
 def test_relative_depth_is_not_held_against_a_protocol_of_metres(project):
