@@ -74,6 +74,8 @@
       if (event.source !== frame.contentWindow) return;
       showBeside(event.data.parts);
       showRuns(event.data.runs);
+      var target = document.getElementById(location.hash.slice(1)); // what came in above has moved it
+      if (target) target.scrollIntoView();
     });
     frame.src = frame.dataset.src;
   }

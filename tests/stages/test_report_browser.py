@@ -154,3 +154,9 @@ def test_a_page_copied_without_what_stood_beside_it_is_whole_and_quiet(opened, a
     assert page.locator("#champion").inner_text().endswith("fetch those of the registry.")
     assert page.locator("#facts").is_hidden()
     page.wait_for_timeout(200)  # an error would come late
+
+
+def test_an_address_of_a_part_shows_it_though_something_came_in_above(opened, address):
+    page = opened(width=390, at=f"{address}#results")
+    page.locator("[data-beside=latency] svg").wait_for()
+    assert 0 <= page.locator("#results").bounding_box()["y"] < 100
