@@ -213,8 +213,8 @@ def tiles(
     scored = [m for m in models if m.tone != "trivial" and "da2k" in m.metrics]
     if scored:
         best = max(scored, key=lambda model: model.metrics["da2k"]["balanced"])
-        text, _, ends = _balanced(best).partition(" (")
-        note = f"{best.label}, 95 % {ends.removesuffix(')')}; chance is 50"
+        text, _, interval = _balanced(best).removesuffix(")").partition(" (")
+        note = f"{best.label}, 95 % {interval}; chance is 50"
         found.append(Tile("annotated pairs, balanced", text, note, "plain", "#pairs"))
     return found
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kendalltau
 
 from dav2.data.manifest import MANIFEST_SCHEMA, write_manifest
 from dav2.data.open import open_dataset
@@ -141,13 +142,22 @@ def test_rankings_agree_as_kendall_counts_pairs():
     # Of six pairs a and b, c and d stand the other way round: (4 - 2) / 6.
     assert noisy_truth.agreement("abcd", "badc") == pytest.approx(1 / 3)
     assert noisy_truth.agreement(["alone"], ["alone"]) == 1.0
+    names = "abcdefg"
+    other = "".join(np.random.default_rng(0).permutation(list(names)))
+    tau = kendalltau(range(7), [other.index(name) for name in names]).statistic
+    assert noisy_truth.agreement(names, other) == pytest.approx(tau)
 
 
 def test_the_table_shows_ranks_spread_and_agreement():
-    found = {"x": {0.0: 0.1, 1.0: 0.4}, "y": {0.0: 0.3, 1.0: 0.2}}
+    values = {"x": ([0.1, 0.3], [0.4, 0.8]), "y": ([0.3, 0.5], [0.2, 0.6])}
+    found = {
+        name: dict(zip((0.0, 1.0), map(np.array, both), strict=True))
+        for name, both in values.items()
+    }
     lines = cells(noisy_truth.table("s", found, measure="abs_rel"))
-    assert lines["x"] == ["0.1000 (1)", "0.4000 (2)"]
-    assert lines["worst less best"] == ["0.2000", "0.2000"]
+    assert lines["x"] == ["0.200 [0.100, 0.300] (1)", "0.600 [0.400, 0.800] (2)"]
+    # Paired: the images differ, the distance of the models does not.
+    assert lines["worst less best"] == ["0.200 [0.200, 0.200]", "0.200 [0.200, 0.200]"]
     assert lines["Kendall's tau"] == ["+1.00", "-1.00"]
     better = cells(noisy_truth.table("s", found, measure="delta1"))
-    assert better["y"] == ["0.3000 (1)", "0.2000 (2)"]
+    assert better["y"] == ["0.400 [0.300, 0.500] (1)", "0.400 [0.200, 0.600] (2)"]
