@@ -152,7 +152,7 @@ def test_a_metric_model_is_measured_in_metres_on_its_domain(project):
     checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="indoor")
     metrics = run(project, checkpoint)
     assert set(metrics["metric"]) == {"rooms", "average"}
-    assert set(metrics["intervals"]["metric"]) == {"rooms"}
+    assert set(metrics["intervals"]["metric"]) == {"average", "rooms"}
     assert {"rooms", "streets", "stereo"} <= set(metrics)
     per_image = pd.read_parquet(project / "out" / "per_image.parquet")
     assert set(per_image.loc[per_image["protocol"] == "metric", "source"]) == {"rooms"}
