@@ -31,9 +31,10 @@ from dav2.data.preparation import prepared_image, prepared_size
 from dav2.data.transforms import normalise
 from dav2.models.device import chosen_device
 from dav2.models.encoder import EncoderName
-from stages.evaluate import Taken, measure
 from stages.evaluated_model import EvaluatedModel
-from stages.evaluation import EvaluateParams, Evaluation
+from stages.evaluation import Evaluation
+from stages.evaluation_loop import Taken, measure
+from stages.evaluation_params import EvaluateParams
 from stages.params import load
 
 _SHORT_SIDE_PX = 518

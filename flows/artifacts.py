@@ -25,7 +25,7 @@ def publish(
     Args:
         stages: The graph.
         states: How each stage ended, a key of `flows.graph.COLOURS`.
-        champions: As `stages.champion_metrics` writes them.
+        champions: As `stages.fetch_champions` writes them.
         root: Folder with `.dvc`.
     """
     create_markdown_artifact(
@@ -74,7 +74,7 @@ def metric_rows(
 
     Args:
         stages: The graph; the folder that holds a file names its rows.
-        champions: As `stages.champion_metrics` writes them; those of these names stand in the rows.
+        champions: As `stages.fetch_champions` writes them; those of these names stand in the rows.
         root: Folder with `.dvc`.
     """
     files = [root / path for stage in stages.values() for path in stage.metrics]

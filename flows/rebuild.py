@@ -34,7 +34,7 @@ from flows.slots import Plan
 from flows.stage_runs import child_environment, run_stage, stages_left
 
 CHAMPIONS = Path(".work/champions.json")
-"""Where `stages.champion_metrics` writes."""
+"""Where `stages.fetch_champions` writes."""
 
 _GIVE_BACK_LIMIT_S = 5.0
 _THREADS: Any = ThreadPoolTaskRunner()  # the flow counts the slots itself
@@ -126,7 +126,7 @@ def build_partial_report(report: Stage, sessions: Sessions) -> None:
 def read_champions(sessions: Sessions) -> dict[str, Any]:
     """Returns version and measures of the registry's champions, by model."""
     CHAMPIONS.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "stages.champion_metrics", str(CHAMPIONS)]
+    command = [sys.executable, "-m", "stages.fetch_champions", str(CHAMPIONS)]
     status, _ = sessions.run(
         command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
     )

@@ -40,7 +40,7 @@ class Service:
 class ReportHandler(SimpleHTTPRequestHandler):
     """Serves the report and what it shows beside itself, nothing else of the project."""
 
-    SHOWN = ("/reports/", "/.work/run_facts.js", "/.work/report_facts.js", "/.work/data_docs/")
+    SHOWN = ("/reports/", "/.work/run_facts.js", "/.work/report_facts.html", "/.work/data_docs/")
 
     def do_GET(self) -> None:
         """Answers with a file; `/` leads to the report."""

@@ -21,7 +21,8 @@ from dav2.metrics.baselines import (
     normalised_inverse_depth,
 )
 from dav2.metrics.pixels import evaluated_pixels
-from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation import Evaluation, Predicted
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import flat
 from stages.params import load

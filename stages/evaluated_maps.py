@@ -14,7 +14,8 @@ from pydantic import PositiveFloat, model_validator
 
 from dav2.data.map_folder import read_map
 from dav2.data.open import ManifestReader
-from stages.evaluation import Domain, EvaluateParams, Predicted, source_protocols
+from stages.evaluation import Predicted
+from stages.evaluation_params import Domain, EvaluateParams, source_protocols
 from stages.params import Params, read_document, validate
 
 _DESCRIPTION = "maps.yaml"

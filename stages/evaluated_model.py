@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from stages.evaluation import Domain, EvaluateParams
+from stages.evaluation_params import Domain, EvaluateParams
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from dav2.data.da2k import Da2k
 from dav2.data.diw import Diw
 from dav2.data.manifest import extra_files
 from dav2.data.sample import DepthSample, SampleFiles
-from dav2.metrics.boundary import boundary_scores
+from dav2.metrics.boundary import boundary_scores, boundary_sharpness
 from dav2.metrics.depth import AlignedDepth, Protocol, align, depth_errors
 from dav2.metrics.pairs import PointPairs, correct_pairs, sample_depth_pairs, sample_sky_pairs
 from dav2.metrics.pixels import evaluated_pixels, reference_depth
@@ -73,6 +73,7 @@ def measure_depth(
         for name in WITH_UNIT:
             del row[name]
     row |= boundary_scores(aligned.depth, depth, pixels=pixels)
+    row["boundary_sharpness"] = boundary_sharpness(aligned.depth, depth, pixels=pixels)
     if sample.intrinsics is not None and sample.scale_known:
         row |= normal_errors(aligned.depth, depth, pixels=pixels, camera=sample.intrinsics)
         row["planarity"] = planarity_error(aligned.depth, depth, pixels=pixels)

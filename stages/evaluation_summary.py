@@ -1,12 +1,22 @@
-"""Sums up an evaluation: means over images, accuracies over pairs, confidence intervals."""
+"""Sums up an evaluation: means over images, accuracies over pairs, confidence intervals.
+
+Axes: N images.
+"""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
-from dav2.metrics.bootstrap import bootstrap_interval, bootstrap_mean_interval
+from dav2.metrics.bootstrap import (
+    bootstrap_interval,
+    bootstrap_mean_interval,
+    interval_of,
+    resampled_means,
+)
 from dav2.metrics.pairs import balanced_accuracy
 
 DENSE_METRICS = (
@@ -25,6 +35,7 @@ DENSE_METRICS = (
     "boundary_f1",
     "boundary_precision",
     "boundary_recall",
+    "boundary_sharpness",
     "normal_mean_deg",
     "normal_median_deg",
     "normal_within_11",
@@ -114,6 +125,26 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A measure of one source: what is summed over its images, and over what."""
+
+    sums: Float64[np.ndarray, " N"]
+    counts: Float64[np.ndarray, " N"]
+    is_root: bool
+    """Whether the root of the mean is the measure."""
+
+    def mean(self) -> Any:
+        return self._finished(self.sums.sum() / self.counts.sum())
+
+    def resampled(self, num_resamples: int, seed: int) -> Any:
+        draws = resampled_means(self.sums, self.counts, num_resamples=num_resamples, seed=seed)
+        return self._finished(draws)
+
+    def _finished(self, mean: Any) -> Any:
+        return np.sqrt(mean) if self.is_root else mean
+
+
 def _dense(
     per_image: pd.DataFrame,
     protocol: str,
@@ -123,57 +154,51 @@ def _dense(
     rows = per_image[per_image["protocol"] == protocol]
     means: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, list[float]]] = {}
-    for source, group in rows.groupby("source"):
-        columns = {name: group[name].dropna().to_numpy(dtype=np.float64) for name in DENSE_METRICS}
-        known = {name: values for name, values in columns.items() if values.size}
-        means[str(source)] = {
-            **{name: _rounded(values.mean()) for name, values in known.items()},
-            "num_images": int((group["num_pixels"] > 0).sum()),
-        }
-        intervals[str(source)] = {
-            name: _interval(values, np.ones_like(values), num_resamples)
-            for name, values in known.items()
-        }
-        if (protocol, source) in pooled:
-            over_pixels = _pooled(group[group["num_pixels"] > 0], num_resamples)
-            means[str(source)] |= over_pixels[0]
-            intervals[str(source)] |= over_pixels[1]
+    drawn: dict[str, list[Any]] = {}
+    for place, (source, group) in enumerate(rows.groupby("source")):
+        measured = group[group["num_pixels"] > 0]
+        is_pooled = (protocol, source) in pooled
+        columns = _columns(measured, is_pooled=is_pooled)
+        # Sources are of different images: in their average each is drawn for itself.
+        found, own, shared = (
+            {name: column.mean() for name, column in columns.items()},
+            *(
+                {name: column.resampled(num_resamples, seed) for name, column in columns.items()}
+                for seed in (0, 1 + place)
+            ),
+        )
+        if is_pooled and "rmse_log" in columns:
+            for values in (found, own, shared):
+                variance = values["rmse_log"] ** 2 - values["log_bias"] ** 2
+                values["silog"] = 100.0 * np.sqrt(np.maximum(variance, 0.0))
+        means[str(source)] = {name: _rounded(value) for name, value in found.items()}
+        means[str(source)]["num_images"] = len(measured)
+        intervals[str(source)] = {name: _ends(draws) for name, draws in own.items()}
+        for name, draws in shared.items():
+            drawn.setdefault(name, []).append(draws)
     if means:
-        gathered = {
-            name: [entry[name] for entry in means.values() if name in entry]
-            for name in DENSE_METRICS
-        }
+        known = [name for name in DENSE_METRICS if name in drawn]
         means["average"] = {
-            name: _rounded(np.mean(values)) for name, values in gathered.items() if values
+            name: _rounded(np.mean([entry[name] for entry in means.values() if name in entry]))
+            for name in known
         }
+        intervals["average"] = {name: _ends(np.mean(drawn[name], axis=0)) for name in known}
     return means, intervals
 
 
-def _pooled(
-    group: pd.DataFrame, num_resamples: int
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Returns measures over the pixels of all images, with intervals over images."""
-    means: dict[str, float] = {}
-    intervals: dict[str, list[float]] = {}
-    exact: dict[str, float] = {}
-    for name in (*_MEANS_OF_PIXELS, *_ROOTS_OF_PIXELS):
-        rows = group[[name, "num_pixels"]].dropna().to_numpy(dtype=np.float64)
+def _columns(measured: pd.DataFrame, *, is_pooled: bool) -> dict[str, _Column]:
+    """Returns the measures that any image has; over images, or as far as can be over pixels."""
+    columns = {}
+    for name in DENSE_METRICS:
+        rows = measured[[name, "num_pixels"]].dropna().to_numpy(dtype=np.float64)
         if not len(rows):
             continue
-        is_root = name in _ROOTS_OF_PIXELS
-        values, counts = rows[:, 0], rows[:, 1]
-        sums = (values**2 if is_root else values) * counts
-        mean = float(sums.sum() / counts.sum())
-        ends = bootstrap_interval(sums, counts, num_resamples=num_resamples)
-        exact[name] = float(np.sqrt(mean)) if is_root else mean
-        means[name] = _rounded(exact[name])
-        # A root is monotone: the ends of its interval are the roots of the ends.
-        intervals[name] = [_rounded(np.sqrt(end) if is_root else end) for end in ends]
-    if "rmse_log" in exact:
-        variance = exact["rmse_log"] ** 2 - exact["log_bias"] ** 2
-        means["silog"] = _rounded(100.0 * np.sqrt(max(variance, 0.0)))
-        # Its interval, of two means at once, is that of the mean over images.
-    return means, intervals
+        values, counts = rows[:, 0], np.ones(len(rows))
+        is_root = is_pooled and name in _ROOTS_OF_PIXELS
+        if is_pooled and name in (*_MEANS_OF_PIXELS, *_ROOTS_OF_PIXELS):
+            counts = rows[:, 1]
+        columns[name] = _Column((values**2 if is_root else values) * counts, counts, is_root)
+    return columns
 
 
 def _annotated(
@@ -220,6 +245,10 @@ def _disagreement(
         rates[str(source)] = _rounded(wrong.sum() / count.sum())
         intervals[str(source)] = _interval(wrong, count, num_resamples)
     return rates, intervals
+
+
+def _ends(draws: Any) -> list[float]:
+    return [_rounded(end) for end in interval_of(draws)]
 
 
 def _interval(sums: Any, counts: Any, num_resamples: int) -> list[float]:

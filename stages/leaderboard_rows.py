@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from dav2.data.files import written_whole
 from stages.digests import dvc_digest
-from stages.evaluation import KINDS, EvaluateParams, Kind, source_protocols
+from stages.evaluation_params import KINDS, EvaluateParams, Kind, source_protocols
 from stages.evaluation_summary import RESERVED
 from stages.fingerprint import fingerprint
 

@@ -5,6 +5,8 @@ tell strong models apart. `python -m stages.noisy_truth data/gated/evaluation.pa
 injects the noise of `dav2.training.label_noise` at growing strength into exact depth and prints, in
 markdown, each model's measure and rank at each strength, and how the ranking agrees with that on
 exact depth. Nothing is written and nothing tracked.
+
+Axes: N images.
 """
 
 import argparse
@@ -13,22 +15,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from dav2.data.manifest import read_manifest
 from dav2.data.open import ManifestReader
+from dav2.metrics.bootstrap import bootstrap_interval
 from stages.compare_protocols import predicted
 from stages.evaluated_model import load_evaluated
-from stages.evaluation import EvaluateParams
 from stages.evaluation_measures import measure_depth
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import read_protocol
 from stages.params import load
 from stages.program import run
 from stages.sources import locations
 
-HIGHER_IS_BETTER = ("delta1", "delta2", "delta3", "boundary_f1")
+HIGHER_IS_BETTER = ("delta1", "delta2", "delta3", "boundary_f1", "boundary_sharpness")
 
-Measured = dict[str, dict[float, float]]
-"""Mean over images by model and strength of the noise."""
+_NUM_RESAMPLES = 2000
+
+Measured = Mapping[str, Mapping[float, Float64[np.ndarray, " N"]]]
+"""Values of images, the same of all models, by model and strength of the noise."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -89,15 +95,13 @@ def measured(
             if all(measure in row for row in rows):
                 values[name].append([row[measure] for row in rows])
     return {
-        name: dict(zip(strengths, np.nanmean(rows, axis=0).tolist(), strict=True))
+        name: dict(zip(strengths, np.array(rows).T, strict=True))
         for name, rows in values.items()
         if rows
     }
 
 
-def ranks(
-    found: Mapping[str, Mapping[float, float]], *, strength: float, measure: str
-) -> list[str]:
+def ranks(found: Measured, *, strength: float, measure: str) -> list[str]:
     """Returns the models at one strength, best first; equals by name.
 
     Args:
@@ -106,7 +110,7 @@ def ranks(
         measure: Which way is better.
     """
     sign = -1 if measure in HIGHER_IS_BETTER else 1
-    return sorted(found, key=lambda name: (sign * found[name][strength], name))
+    return sorted(found, key=lambda name: (sign * np.nanmean(found[name][strength]), name))
 
 
 def agreement(one: Sequence[str], other: Sequence[str]) -> float:
@@ -126,6 +130,8 @@ def agreement(one: Sequence[str], other: Sequence[str]) -> float:
 def table(source: str, found: Measured, *, measure: str) -> str:
     """Returns a table in markdown: models, best on exact depth first, with rank at each strength.
 
+    Means and their differences come with 95 % intervals over images, the latter paired by image.
+
     Args:
         source: Name of the source.
         found: Result of `measured`.
@@ -137,13 +143,23 @@ def table(source: str, found: Measured, *, measure: str) -> str:
     rows = [["model", *(f"noise {s:g}" if s else "exact" for s in strengths)]]
     rows.append(["---"] * len(rows[0]))
     for name in exact:
-        cells = [f"{found[name][s]:.4f} ({order[s].index(name) + 1})" for s in strengths]
+        cells = [f"{_stated(found[name][s])} ({order[s].index(name) + 1})" for s in strengths]
         rows.append([name, *cells])
-    spans = [[found[name][s] for name in found] for s in strengths]
-    rows.append(["worst less best", *(f"{max(span) - min(span):.4f}" for span in spans)])
+    if len(exact) > 1:
+        apart = {s: found[order[s][-1]][s] - found[order[s][0]][s] for s in strengths}
+        rows.append(["worst less best", *map(_stated, apart.values())])
     rows.append(["Kendall's tau", *(f"{agreement(exact, order[s]):+.2f}" for s in strengths)])
     lines = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([f"**{source}**, {measure} (rank)", "", *lines]) + "\n\n"
+
+
+def _stated(values: Float64[np.ndarray, " N"]) -> str:
+    """Returns the mean of what is defined of images, and its interval."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return "none"
+    low, high = bootstrap_interval(known, np.ones_like(known), num_resamples=_NUM_RESAMPLES)
+    return f"{known.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -73,8 +73,8 @@ class ReportParams(Params):
 def main(output: Path, data: Path, reports: Path, *, partial: bool = False) -> None:
     """Writes the page, `report.md` and the folder `plots` beside it; same inputs, same bytes.
 
-    Times, costs and champions are not in it: it shows those of `.work/run_facts.js` and
-    `.work/report_facts.js` where these files exist.
+    Times, costs and champions are not in it: it shows those of `.work/report_facts.html` where
+    that exists.
 
     Args:
         output: HTML file to write.

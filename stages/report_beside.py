@@ -1,7 +1,8 @@
 """Writes what the report shows beside its page, from facts of runs: latency, and the champions.
 
-The page holds nothing that varies by run. A script file beside it does, and the page shows what
-that holds where the file exists; git and DVC know nothing of it.
+The page holds nothing that varies by run. A file beside it does, and the page shows what that holds
+where it exists; git and DVC know nothing of it. It is a page too, which the report opens in a frame
+and which sends what it holds: of a script that is missing browsers log an error, of a frame not.
 """
 
 import json
@@ -10,19 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dav2.data.files import written_whole
 from stages.champions import standings
 from stages.report_results import Model
 from stages.report_tables import cost_chart
 from stages.report_template import render
-from stages.tracking import RUNS
+from stages.tracking import FACTS, RUNS
 
-BESIDE = Path(".work/report_facts.js")
+BESIDE = Path(".work/report_facts.html")
 
 logger = logging.getLogger(__name__)
 
 
 def write_beside(models: Sequence[Model], evaluation: Path, *, source: str | None) -> None:
-    """Writes `.work/report_facts.js`: parts of the page by the name of their place, as HTML.
+    """Writes `.work/report_facts.html`: parts of the page by the name of their place, as HTML.
+
+    It takes the facts of runs from `run_facts.js`, which every stage writes anew.
 
     Where it cannot be written or made, an error is logged: the page stands without it.
 
@@ -33,11 +37,9 @@ def write_beside(models: Sequence[Model], evaluation: Path, *, source: str | Non
     """
     try:
         parts = {"champion": _champions(evaluation), "latency": _latency(models, source)}
-        text = json.dumps(parts, sort_keys=True, indent=1).replace("<", "\\u003c")
-        BESIDE.parent.mkdir(exist_ok=True)
-        part = BESIDE.with_suffix(".part")
-        part.write_text(f"window.reportFacts = {text};\n", encoding="utf-8")
-        part.replace(BESIDE)
+        with written_whole(BESIDE) as path:
+            content = {"facts": FACTS.name, "parts": parts}
+            path.write_text(render("report_facts.html.jinja", content), encoding="utf-8")
     except (OSError, ValueError) as error:
         logger.error("%s: expected to write what stands beside the page, got %s", BESIDE, error)
 

@@ -131,12 +131,12 @@ def _annotated_pairs(trained: Sequence[Model]) -> list[Finding]:
     if not scored:
         return []
     best, model = max(scored, key=lambda entry: entry[0])
-    details = tuple(f"{model.label}: {100 * value:.1f} %." for value, model in scored)
+    details = tuple(f"{entry.label}: {_balanced(entry)}." for _, entry in scored)
     return [
         Finding(
             "plain",
             f"Of the annotated pairs {model.label} orders the most: {100 * best:.1f} % "
-            f"(balanced; chance is 50).",
+            f"(balanced; chance is 50; 95 % intervals over images).",
             details,
         )
     ]
@@ -213,10 +213,17 @@ def tiles(
     scored = [m for m in models if m.tone != "trivial" and "da2k" in m.metrics]
     if scored:
         best = max(scored, key=lambda model: model.metrics["da2k"]["balanced"])
-        text = f"{100 * best.metrics['da2k']['balanced']:.1f} %"
-        note = f"{best.label}; chance is 50"
+        text, _, interval = _balanced(best).removesuffix(")").partition(" (")
+        note = f"{best.label}, 95 % {interval}; chance is 50"
         found.append(Tile("annotated pairs, balanced", text, note, "plain", "#pairs"))
     return found
+
+
+def _balanced(model: Model) -> str:
+    """Returns a model's balanced accuracy on annotated pairs, with its interval."""
+    low, high = model.metrics["intervals"]["da2k"]["balanced"]
+    value = model.metrics["da2k"]["balanced"]
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _counted(number: int, word: str) -> str:

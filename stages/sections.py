@@ -76,7 +76,7 @@ def _problem(content: Any, model: type[Params], *, where: str) -> list[str]:
 
 def section_models() -> dict[str, type[Params]]:
     """Returns the class of each section, by its name; `sources` has `load_sources` instead."""
-    from stages.evaluation import EvaluateParams
+    from stages.evaluation_params import EvaluateParams
     from stages.finetune_metric import FinetuneMetricParams
     from stages.gate_data_checks import GateDataParams
     from stages.gate_labels import GateLabelsParams

@@ -1,6 +1,6 @@
 """Confidence intervals over images, by resampling them.
 
-Axes: N images.
+Axes: N images, R resamples.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,21 @@ def bootstrap_interval(
     Raises:
         ValueError: If there is no image.
     """
+    return interval_of(resampled_means(sums, counts, num_resamples=num_resamples, seed=seed))
+
+
+def resampled_means(
+    sums: Float[np.ndarray, " N"],
+    counts: Float[np.ndarray, " N"],
+    *,
+    num_resamples: int,
+    seed: int = 0,
+) -> Float[np.ndarray, " R"]:
+    """Returns sum over count of each draw of images; arguments and errors of `bootstrap_interval`.
+
+    For the interval of what is worked out of several such means, as their average over sources:
+    sources are of different images, so that each needs a seed of its own.
+    """
     if not sums.size:
         raise ValueError("bootstrap: expected at least one image, got none")
     rng = np.random.default_rng(seed)
@@ -38,7 +53,12 @@ def bootstrap_interval(
     for i in range(num_resamples):  # one draw at a time: memory stays that of one draw
         drawn = rng.integers(sums.size, size=sums.size)
         means[i] = sums[drawn].sum() / counts[drawn].sum()
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return means
+
+
+def interval_of(draws: Float[np.ndarray, " R"]) -> tuple[float, float]:
+    """Returns the 95 % percentile interval of draws; those that are no number do not count."""
+    low, high = np.nanquantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -69,5 +89,4 @@ def bootstrap_mean_interval(
         drawn = rng.integers(sums.shape[1], size=sums.shape[1])
         total, count = sums[:, drawn].sum(axis=1), counts[:, drawn].sum(axis=1)
         means[i] = (total[count > 0] / count[count > 0]).mean() if count.any() else np.nan
-    low, high = np.nanquantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    return interval_of(means)

@@ -66,6 +66,20 @@
     document.querySelectorAll("main > section").forEach(function (section) { seen.observe(section); });
   }
 
+  // In a frame, as browsers log an error of a script that is not there. A server is asked in a project's layout alone.
+  function readBeside() {
+    var frame = document.getElementById("beside");
+    if (location.protocol !== "file:" && !/\/reports\/(index\.html)?$/.test(location.pathname)) return;
+    addEventListener("message", function (event) {
+      if (event.source !== frame.contentWindow) return;
+      showBeside(event.data.parts);
+      showRuns(event.data.runs);
+      var target = document.getElementById(location.hash.slice(1)); // what came in above has moved it
+      if (target) target.scrollIntoView();
+    });
+    frame.src = frame.dataset.src;
+  }
+
   function showBeside(parts) {
     document.querySelectorAll("[data-beside]").forEach(function (box) {
       var content = parts && parts[box.dataset.beside];
@@ -109,6 +123,5 @@
   setUpTheme();
   document.querySelectorAll(".sample").forEach(setUpComparison);
   setUpContents();
-  showBeside(window.reportFacts);
-  showRuns(window.runFacts);
+  readBeside();
 })();

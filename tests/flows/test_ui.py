@@ -29,7 +29,7 @@ def site(tmp_path: Path):
     (tmp_path / "reports" / "index.html").write_text("the report")
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "run_facts.js").write_text("facts")
-    (tmp_path / ".work" / "report_facts.js").write_text("champion")
+    (tmp_path / ".work" / "report_facts.html").write_text("champion")
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "reports" / "link.txt").symlink_to(tmp_path / "secret.txt")
     handler = partial(ReportHandler, directory=str(tmp_path))
@@ -53,7 +53,7 @@ def test_the_report_and_the_scripts_beside_it_are_served(site: str):
     assert fetched(f"{site}/") == "the report"
     assert fetched(f"{site}/reports/index.html") == "the report"
     assert fetched(f"{site}/.work/run_facts.js") == "facts"
-    assert fetched(f"{site}/.work/report_facts.js") == "champion"
+    assert fetched(f"{site}/.work/report_facts.html") == "champion"
 
 
 @pytest.mark.parametrize("path", ["/secret.txt", "/reports/../secret.txt", "/reports/link.txt"])

@@ -36,7 +36,7 @@ def evaluated(delta1: float) -> None:
 def beside() -> str:
     write_beside([], EVALUATION, source=None)
     text = BESIDE.read_text(encoding="utf-8")
-    return json.loads(text.removeprefix("window.reportFacts = ").removesuffix(";\n"))["champion"]
+    return json.loads(text.partition("parts: ")[2].partition(' }, "*")')[0])["champion"]
 
 
 def test_a_promotion_leaves_the_champion_and_the_page_what_changed_since(client, monkeypatch):

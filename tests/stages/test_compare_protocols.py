@@ -1,12 +1,14 @@
 """The tools that hold one model against several protocols, and models against a noisy truth."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kendalltau
 
 from dav2.data.manifest import MANIFEST_SCHEMA, write_manifest
 from dav2.data.open import open_dataset
@@ -74,18 +76,42 @@ def cells(text: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in lines}
 
 
+def by_protocol(text: str) -> dict[str, list[str]]:
+    """Cells of each protocol, those of one line taken apart: `v2/{any, kitti}, moge/any`."""
+    return {
+        f"{paper}/{name}": line
+        for names, line in cells(text).items()
+        for paper, several, one in re.findall(r"(\w+)/(?:\{([^}]*)\}|(\w+))", names)
+        for name in (several.split(", ") if several else [one])
+    }
+
+
 def test_a_model_stands_under_every_protocol_that_fits_it(project, capsys):
     compare_protocols.main(["evaluation.parquet", "one.safetensors", "--source", "rooms"])
-    relative = cells(capsys.readouterr().out)
+    relative = by_protocol(capsys.readouterr().out)
     assert {"default/relative", "v2/kitti", "marigold/any", "moge/any"} <= set(relative)
     assert "zoedepth/nyu" not in relative  # for models of depth
     assert float(relative["midas/nyu"][0]) < float(
         relative["moge/any"][0]
     )  # pixels below 10 m, and all
-    assert relative["midas/eth3d"] == relative["v2/eth3d"]
+    assert relative["midas/eth3d"] == relative["v2/eth3d"] != relative["midas/nyu"]
+    value, low, high = map(float, re.findall(r"[\d.]+", relative["v2/kitti"][1]))
+    assert low <= value <= high
     named = [f"--protocol={name}" for name in ("zoedepth/nyu", "marigold/nyu_depth", "v2/nyu")]
     compare_protocols.main(["evaluation.parquet", "metric.safetensors", *named])
-    assert len(cells(capsys.readouterr().out)) == 3 + 2  # with head and rule
+    assert len(by_protocol(capsys.readouterr().out)) == 3
+
+
+def test_a_dataset_that_was_not_ingested_stands_beside_the_others(project, capsys):
+    models = ["one.safetensors", "metric.safetensors"]
+    protocol = "--protocol=v2/any"
+    compare_protocols.main(["evaluation.parquet", *models, protocol, "--data=diode/val=rooms"])
+    titled = capsys.readouterr().out.split("**")[1:]
+    # A metric model meets the sources whose domain is known to be its own.
+    assert titled[::2] == ["one, rooms", "one, diode/val", "metric, rooms"]
+    assert cells(titled[1]) == cells(titled[3])
+    with pytest.raises(ValueError, match="expected <reader>/<split>=<folder>, got 'moon=rooms'"):
+        compare_protocols.main(["evaluation.parquet", *models, protocol, "--data=moon=rooms"])
 
 
 def test_relative_depth_is_not_held_against_a_protocol_of_metres(project):
@@ -116,13 +142,22 @@ def test_rankings_agree_as_kendall_counts_pairs():
     # Of six pairs a and b, c and d stand the other way round: (4 - 2) / 6.
     assert noisy_truth.agreement("abcd", "badc") == pytest.approx(1 / 3)
     assert noisy_truth.agreement(["alone"], ["alone"]) == 1.0
+    names = "abcdefg"
+    other = "".join(np.random.default_rng(0).permutation(list(names)))
+    tau = kendalltau(range(7), [other.index(name) for name in names]).statistic
+    assert noisy_truth.agreement(names, other) == pytest.approx(tau)
 
 
 def test_the_table_shows_ranks_spread_and_agreement():
-    found = {"x": {0.0: 0.1, 1.0: 0.4}, "y": {0.0: 0.3, 1.0: 0.2}}
+    values = {"x": ([0.1, 0.3], [0.4, 0.8]), "y": ([0.3, 0.5], [0.2, 0.6])}
+    found = {
+        name: dict(zip((0.0, 1.0), map(np.array, both), strict=True))
+        for name, both in values.items()
+    }
     lines = cells(noisy_truth.table("s", found, measure="abs_rel"))
-    assert lines["x"] == ["0.1000 (1)", "0.4000 (2)"]
-    assert lines["worst less best"] == ["0.2000", "0.2000"]
+    assert lines["x"] == ["0.200 [0.100, 0.300] (1)", "0.600 [0.400, 0.800] (2)"]
+    # Paired: the images differ, the distance of the models does not.
+    assert lines["worst less best"] == ["0.200 [0.200, 0.200]", "0.200 [0.200, 0.200]"]
     assert lines["Kendall's tau"] == ["+1.00", "-1.00"]
     better = cells(noisy_truth.table("s", found, measure="delta1"))
-    assert better["y"] == ["0.3000 (1)", "0.2000 (2)"]
+    assert better["y"] == ["0.400 [0.300, 0.500] (1)", "0.400 [0.200, 0.600] (2)"]

@@ -16,7 +16,7 @@ from dav2.data.png16 import decode_png16
 from dav2.models import checkpoints
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.interchange import write_transformers, write_upstream
-from stages import evaluate, evaluate_trivial
+from stages import evaluate, evaluate_trivial, evaluation_loop
 from stages.evaluated_model import load_evaluated
 from stages.evaluation import Evaluation, saved_rows
 from tests.fixtures.evaluating import (
@@ -152,7 +152,7 @@ def test_a_metric_model_is_measured_in_metres_on_its_domain(project):
     checkpoint = write_model(project / "m.safetensors", max_depth_m=20.0, domain="indoor")
     metrics = run(project, checkpoint)
     assert set(metrics["metric"]) == {"rooms", "average"}
-    assert set(metrics["intervals"]["metric"]) == {"rooms"}
+    assert set(metrics["intervals"]["metric"]) == {"average", "rooms"}
     assert {"rooms", "streets", "stereo"} <= set(metrics)
     per_image = pd.read_parquet(project / "out" / "per_image.parquet")
     assert set(per_image.loc[per_image["protocol"] == "metric", "source"]) == {"rooms"}
@@ -246,10 +246,10 @@ def test_the_domain_of_a_published_metric_model_follows_from_its_limit(project):
 
 
 def test_large_images_come_alone(monkeypatch):
-    monkeypatch.setattr("stages.evaluate._BATCH_PIXELS", 100)
+    monkeypatch.setattr("stages.evaluation_loop._BATCH_PIXELS", 100)
     manifest = pd.DataFrame({"width": [5, 5, 5, 50, 5, 10], "height": [10, 10, 10, 10, 9, 5]})
-    assert list(evaluate._batches(manifest, 16)) == [[0, 1], [2], [3], [4, 5]]
-    assert list(evaluate._batches(manifest, 1)) == [[0], [1], [2], [3], [4], [5]]
+    assert list(evaluation_loop._batches(manifest, 16)) == [[0, 1], [2], [3], [4, 5]]
+    assert list(evaluation_loop._batches(manifest, 1)) == [[0], [1], [2], [3], [4], [5]]
 
 
 def test_baselines_get_what_they_deserve(project):

@@ -10,8 +10,9 @@ from PIL import Image
 
 from dav2.data.open import SourceLocation
 from dav2.data.sample import DepthSample, Intrinsics
-from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation import Evaluation, Predicted
 from stages.evaluation_measures import measure_depth, measure_order, measure_region
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_protocols import read_protocol
 from stages.evaluation_summary import DENSE_METRICS, flat, summarise
 
@@ -275,6 +276,22 @@ def test_means_are_over_images_then_over_sources():
     assert metrics["intervals"]["t"] == {"delta1": [0.9, 0.9]}
 
 
+def test_the_interval_of_the_average_is_that_of_independent_sources():
+    rng = np.random.default_rng(0)
+    values = {"s": rng.normal(0.5, 0.2, 40), "t": rng.normal(0.7, 0.1, 90)}
+    table = rows(
+        entries=[
+            {"delta1": value, "source": source}
+            for source, group in values.items()
+            for value in group
+        ]
+    )
+    low, high = summarise(table, NO_PAIRS, num_resamples=4000)["intervals"]["average"]["delta1"]
+    error = np.sqrt(sum(group.var() / group.size for group in values.values())) / 2
+    middle = np.mean([group.mean() for group in values.values()])
+    assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=2e-3)
+
+
 def test_a_protocol_may_average_over_the_pixels_of_all_images():
     table = rows(
         entries=[
@@ -291,6 +308,9 @@ def test_a_protocol_may_average_over_the_pixels_of_all_images():
     assert metrics["s"]["num_images"] == 2
     low, high = metrics["intervals"]["s"]["rmse"]
     assert 1.0 <= low <= metrics["s"]["rmse"] <= high <= 3.0
+    low, high = metrics["intervals"]["s"]["silog"]
+    # Of one image alone: roots of 0.25 - 0.09 and of 0.01 - 0.01.
+    assert 0.0 <= low <= metrics["s"]["silog"] <= high == pytest.approx(100 * 0.4, abs=10)
     assert summarise(table, NO_PAIRS, num_resamples=20)["s"]["delta1"] == 0.4
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from dav2.data.sample import DepthSample
-from stages.evaluation import EvaluateParams, Evaluation, Predicted
+from stages.evaluation import Evaluation, Predicted
 from stages.evaluation_calibration import calibration, depth_counts
+from stages.evaluation_params import EvaluateParams
 from tests.stages.test_evaluation import PARAMS
 
 

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from dav2.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
 from stages import leaderboard
-from stages.evaluation import EvaluateParams
+from stages.evaluation_differences import differences
 from stages.evaluation_measures import PAIRS, PER_IMAGE
+from stages.evaluation_params import EvaluateParams
 from stages.evaluation_summary import summarise
 from stages.leaderboard_rows import Cost, read_leaderboard, record
 from stages.params import validate
@@ -220,7 +221,7 @@ def test_an_evaluation_that_was_restored_is_taken_in(project, capsys):
 def test_two_models_are_compared_on_the_images_of_both(project, capsys):
     write_evaluation(project / "a", [0.5, 0.6, 0.7, 9.9], correct=[True, False, False, False])
     write_evaluation(project / "b", [0.4, 0.4, 0.4], correct=[True, True, True, True])
-    found = pd.DataFrame(leaderboard.differences(project / "a", project / "b"))
+    found = pd.DataFrame(differences(project / "a", project / "b"))
     found = found.set_index("measure")
     assert found.loc["abs_rel", "num_images"] == 3
     assert found.loc["abs_rel", "difference"] == pytest.approx(0.2)

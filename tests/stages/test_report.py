@@ -64,7 +64,7 @@ def test_the_page_fetches_nothing_and_names_no_place(report_project):
     )
     outside = {a for a in addresses if not a.startswith(("#", "data:"))}
     samples = {address for address in outside if address.startswith("../raw/")}
-    assert outside - samples == {"../.work/run_facts.js", "../.work/report_facts.js"}
+    assert outside - samples == {"../.work/report_facts.html"}
     assert all((Path("reports") / address).is_file() for address in samples)
     assert "http" not in text.replace("http-equiv", "")
     assert str(report_project) not in text

@@ -47,7 +47,7 @@ def opened(browser, address):
     """Opens the page; at the end no error may have come up in its console."""
     faults, contexts = [], []
 
-    def open_page(width=1280, scheme="light"):
+    def open_page(width=1280, scheme="light", at=address):
         context = browser.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True
         )
@@ -55,7 +55,7 @@ def opened(browser, address):
         page = context.new_page()
         page.on("console", lambda message: faults.append(message.text))
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(address)
+        page.goto(at)
         return page
 
     yield open_page
@@ -143,3 +143,20 @@ def test_facts_of_runs_are_shown_beside(opened):
     latency = page.locator("[data-beside=latency] svg")
     assert latency.get_attribute("aria-label").endswith("milliseconds per image")
     assert "teacher" in latency.text_content()
+
+
+def test_a_page_copied_without_what_stood_beside_it_is_whole_and_quiet(opened, address, tmp_path):
+    copy = tmp_path / "sent" / "report.html"
+    copy.parent.mkdir()
+    shutil.copy(address.removeprefix("file://"), copy)
+    page = opened(at=copy.as_uri())
+    assert page.locator("#results table").count() > 0
+    assert page.locator("#champion").inner_text().endswith("fetch those of the registry.")
+    assert page.locator("#facts").is_hidden()
+    page.wait_for_timeout(200)  # an error would come late
+
+
+def test_an_address_of_a_part_shows_it_though_something_came_in_above(opened, address):
+    page = opened(width=390, at=f"{address}#results")
+    page.locator("[data-beside=latency] svg").wait_for()
+    assert 0 <= page.locator("#results").bounding_box()["y"] < 100

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dav2.metrics import boundary
-from dav2.metrics.boundary import boundary_scores, mask_boundary_recall
+from dav2.metrics.boundary import boundary_scores, boundary_sharpness, mask_boundary_recall
 
 
 def boundary_f1(pred, depth, *, pixels):
@@ -131,3 +131,48 @@ def test_scores_do_not_depend_on_how_many_rows_are_counted_at_once(monkeypatch):
     for rows in (1, 2, 22, 23):
         monkeypatch.setattr(boundary, "_BAND_PIXELS", 17 * rows)
         assert boundary.boundary_scores(pred, depth, pixels=pixels) == whole
+
+
+def test_sharpness_is_the_share_of_the_step_that_is_made_at_the_edge():
+    depth = np.array([[1.0, 1.0, 4.0, 4.0]])
+    # Of ln 4 the blurred step makes a half at the edge, the rest before and after it.
+    blurred = np.array([[1.0, np.sqrt(2), 2 * np.sqrt(2), 4.0]])
+    for pred, expected in (
+        (3 * depth, 1.0),
+        (blurred, 0.5),
+        (depth**2, 1.0),  # higher than the truth
+        (1 / depth, 0.0),  # the wrong way
+        (np.ones_like(depth), 0.0),
+    ):
+        assert boundary_sharpness(pred, depth, pixels=all_of(depth)) == pytest.approx(expected)
+
+
+def test_sharpness_counts_evaluated_edges_alone():
+    depth = np.array([[1.0, 2.0, 1.0], [1.0, 2.0, 2.0]])  # edges: two, one, and one below
+    pred = np.array([[1.0, 2.0, 2.0], [1.0, 2.0, 2.0]])
+    assert boundary_sharpness(pred, depth, pixels=all_of(depth)) == pytest.approx(2 / 4)
+    pixels = all_of(depth)
+    pixels[0, 2] = False
+    depth[0, 2] = pred[0, 2] = np.nan
+    assert boundary_sharpness(pred, depth, pixels=pixels) == 1.0
+    slanted = np.array([[1.0, 1.2, 1.44]])
+    assert math.isnan(boundary_sharpness(slanted, slanted, pixels=all_of(slanted)))
+
+
+def test_sharpness_falls_with_blur_and_does_not_depend_on_bands(monkeypatch):
+    rng = np.random.default_rng(0)
+    depth = np.kron(rng.uniform(1, 9, (4, 5)), np.ones((6, 7)))
+
+    def blurred(times):
+        log = np.log(depth)
+        for _ in range(times):
+            padded = np.pad(log, 1, mode="edge")
+            log = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
+        return np.exp(log)
+
+    found = [boundary_sharpness(blurred(n), depth, pixels=all_of(depth)) for n in (0, 1, 3, 9)]
+    assert found[0] == pytest.approx(1.0)
+    assert found == sorted(found, reverse=True)
+    assert found[3] < 0.4
+    monkeypatch.setattr(boundary, "_BAND_PIXELS", 100)
+    assert boundary_sharpness(blurred(3), depth, pixels=all_of(depth)) == pytest.approx(found[2])

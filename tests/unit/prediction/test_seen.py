@@ -60,3 +60,33 @@ def test_what_the_model_does_not_see_continues_the_border(model):
     assert np.array_equal(found[8:, 7:1223], inside)
     assert (found[:8, 7:1223] == inside[0]).all()
     assert (found[8:, :7] == inside[:, :1]).all()
+
+
+class Plane(torch.nn.Module):
+    """Says a plane, on which bilinear and (almost) bicubic interpolation agree off the border."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor([0.3, 0.7]))
+
+    def forward(self, images):
+        rows, columns = (torch.arange(float(size)) for size in images.shape[2:])
+        return (self.slope[0] * rows[:, None] + self.slope[1] * columns).expand(len(images), -1, -1)
+
+
+@pytest.mark.slow
+def test_centred_upsampling_is_that_of_transformers_post_processing():
+    from transformers import DPTImageProcessor
+    from transformers.modeling_outputs import DepthEstimatorOutput
+
+    image = np.zeros((90, 126, 3), dtype=np.uint8)
+    raw = DepthEstimatorOutput(predicted_depth=Plane()(torch.zeros(1, 3, 28, 42)).detach())
+    (other,) = DPTImageProcessor().post_process_depth_estimation(raw, [image.shape[:2]])
+    inner = np.s_[9:-9, 9:-9]
+
+    def error(upsampling):
+        seen = ModelInput(28, upsampling=upsampling)
+        (found,) = predict_with(Plane(), [image], seen, batch_size=1)
+        return np.abs(found - other["predicted_depth"].numpy())[inner].max()
+
+    assert error("centred") < 0.05 < 4 * error("centred") < error("aligned")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.champion_metrics import main
+from stages.fetch_champions import main
 
 
 @pytest.mark.slow
