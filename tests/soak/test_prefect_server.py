@@ -38,7 +38,7 @@ def test_one_command_deploys_and_again_changes_nothing(team: Team):
     first = everything(team)
     names = [line.split()[0] for line in first["deployments"]]
     assert names == ["evaluate", "notify", "other", "promote", "rebuild", "watch"]
-    assert len(first["automations"]) == 4
+    assert len(first["automations"]) == 5
     assert first["limits"] == ["gpu 1"]
     done = team.python("flows.deploy")
     assert done.returncode == 0, done.stderr
