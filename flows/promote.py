@@ -81,7 +81,8 @@ def _run_stage(module: list[str], result: Path, expected: Sequence[int]) -> dict
         )
     if status not in expected or not result.is_file():
         last = (output.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{' '.join(module[:2])}: expected a result, got status {status}: {last}")
+        ran = " ".join(module[:2])
+        raise RuntimeError(f"{ran}: expected a result, got status {status}: {last}")
     content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return content
 
