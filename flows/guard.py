@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from uuid import UUID
 
@@ -67,14 +68,26 @@ def _watch() -> None:
 
 
 def settle() -> None:
-    """Marks a run that has lost its worker as cancelled if it is to be; after its stages' end."""
-    if _lost.is_set():
-        asking = threading.Thread(target=_finish_cancelling, daemon=True)
-        asking.start()
-        asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
+    """Ends a run that has lost its worker as cancelled if it is to be; after its stages' end.
+
+    Raises:
+        prefect.exceptions.Abort: It is cancelled now, and Prefect is not to mark it as crashed: it
+            would do so whatever the server says.
+    """
+    if not _lost.is_set():
+        return
+    from prefect.exceptions import Abort
+
+    cancelled = threading.Event()
+    here = copy_context()  # with Prefect's settings
+    asking = threading.Thread(target=here.run, args=(_finish_cancelling, cancelled), daemon=True)
+    asking.start()
+    asking.join(_ASKING_LIMIT_S)  # whether the server answers or not
+    if cancelled.is_set():
+        raise Abort("its worker was killed, and it was cancelled")
 
 
-def _finish_cancelling() -> None:
+def _finish_cancelling(cancelled: threading.Event) -> None:
     """Does for a run that is being cancelled what its worker would have done."""
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled
@@ -84,6 +97,7 @@ def _finish_cancelling() -> None:
         state = client.read_flow_run(run).state
         if state is not None and state.is_cancelling():
             client.set_flow_run_state(run, Cancelled())
+            cancelled.set()
 
 
 def main(leader: int) -> None:

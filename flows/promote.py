@@ -7,6 +7,7 @@ run. Options: `python -m flows.promote --help`; docs/registry.md explains.
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,6 @@ from flows.stage_runs import child_environment
 
 REGISTERED = Path(".work/registered")
 """Where `stages.register` writes what a model became."""
-OUTCOMES = Path(".work/promotion")
-"""Where `stages.promote` writes what it decided."""
 
 
 @flow(name="promote")
@@ -58,17 +57,21 @@ def promote(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def register_version(model: str) -> str:
     """Registers a model of params.yaml; returns its registered model."""
-    found = _run_stage(["stages.register", model], REGISTERED / f"{model}.json")
+    result = REGISTERED / f"{model}.json"
+    found = _run_stage(["stages.register", model], result, expected=(0,))
     return str(found["name"])
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def decide(name: str, flag: list[str]) -> dict[str, Any]:
     """Applies the policy, or rolls back; returns what `stages.promote` decided."""
-    return _run_stage(["stages.promote", name, *flag], OUTCOMES / f"{name}.json")
+    with tempfile.TemporaryDirectory() as scratch:  # another run may decide at the same time
+        result = Path(scratch) / "outcome.json"
+        command = ["stages.promote", name, *flag, "--outcome", str(result)]
+        return _run_stage(command, result, expected=(0, 1))
 
 
-def _run_stage(module: list[str], result: Path) -> dict[str, Any]:
+def _run_stage(module: list[str], result: Path, expected: Sequence[int]) -> dict[str, Any]:
     """Runs `python -m ...` and returns what it wrote, however it judged."""
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", *module]
@@ -76,9 +79,10 @@ def _run_stage(module: list[str], result: Path) -> dict[str, Any]:
         status, output = sessions.run(
             command, root=Path.cwd(), log=get_run_logger(), environment=child_environment()
         )
-    if not result.is_file():
+    if status not in expected or not result.is_file():
         last = (output.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{' '.join(module)}: expected a result, got status {status}: {last}")
+        ran = " ".join(module[:2])
+        raise RuntimeError(f"{ran}: expected a result, got status {status}: {last}")
     content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     return content
 

@@ -33,7 +33,7 @@ from stages.registry import (
 from stages.tracking import tracked
 
 OUTCOMES = Path(".work/promotion")
-"""Where the last decision on each registered model is written."""
+"""Where the last decision on each registered model is written, unless the command line says."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     rows = [found.row() for found in outcome.findings]
     content = {"name": outcome.name, "done": outcome.is_done, "says": outcome.says, "rules": rows}
-    write_json(content, OUTCOMES / f"{outcome.name}.json")
+    write_json(content, given.outcome or OUTCOMES / f"{outcome.name}.json")
     if outcome.findings:
         logger.info("%s", as_table(outcome.findings))
     logger.info("%s", outcome.says)
@@ -206,6 +206,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     what.add_argument("--approve", action="store_true", help="a person approves the promotion")
     what.add_argument("--rollback", action="store_true", help="the previous champion comes back")
     what.add_argument("--unlock", action="store_true", help="remove the lock of a killed process")
+    parser.add_argument(
+        "--outcome", type=Path, metavar="FILE", help=f"where to write it ({OUTCOMES}/<name>.json)"
+    )
     return parser.parse_args(arguments)
 
 

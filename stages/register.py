@@ -14,11 +14,13 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
 from pydantic import PositiveFloat, PositiveInt
 
 from dav2.data.files import write_json
 from dav2.data.images import encode_jpeg
 from stages.digests import LOCK, dvc_digest
+from stages.drift import MEASURED, Reference
 from stages.evidence import TABLES, Evidence, gather
 from stages.imports import closure
 from stages.model_card import results_by_set, write_card
@@ -29,6 +31,8 @@ from stages.tracking import tracked
 
 SETTINGS = Path("mlflow/serving.yaml")
 SERVED_MODEL = "stages.served_model"
+IMAGES = "images.json"
+"""File of a version: the statistics of the images that it was trained on."""
 REGISTERED = Path(".work/registered")
 """Where the version of each model that was registered here is written."""
 REQUIREMENTS = (
@@ -149,12 +153,13 @@ def _create(
         code = _copy_code(Path(scratch) / "code")
         card = write_card(evidence, name, Path(scratch) / "card")
         client.log_artifacts(run_id, str(card.parent), "card")
+        artifacts = {"weights": str(evidence.weights), "card": str(card.parent)}
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name=evidence.model,
                 python_model=closure([SERVED_MODEL])[SERVED_MODEL],
                 code_paths=[str(code / "dav2")],
-                artifacts={"weights": str(evidence.weights), "card": str(card.parent)},
+                artifacts=artifacts | _images(evidence, Path(scratch) / IMAGES),
                 signature=_signature(),
                 input_example=_example(),
                 model_config=settings.model_dump(),
@@ -168,6 +173,18 @@ def _create(
         about += f" Card and pictures: files of run {run_id}, folder `card`."
         client.update_model_version(name, version, description=about)
         return version
+
+
+def _images(evidence: Evidence, path: Path) -> dict[str, str]:
+    """Writes the statistics of the training's images; returns the artifact, none without them."""
+    for name in evidence.inputs:  # the nearest first: a student's own, not its teacher's
+        manifest = Path(name) if name.endswith(".parquet") else Path(name) / "manifest.parquet"
+        if manifest == evidence.manifest or not manifest.is_file():
+            continue
+        if set(MEASURED) & set(pq.read_schema(manifest).names):
+            path.write_text(Reference.of_manifest(manifest).as_json(), encoding="utf-8")
+            return {"images": str(path)}
+    return {}
 
 
 def _signature() -> Any:

@@ -8,14 +8,17 @@ import argparse
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
 
+from stages.drift import DriftParams, Reference, Watched
 from stages.params import Params, load
 from stages.program import run as run_program
-from stages.register import SETTINGS, ServedModelParams
+from stages.register import IMAGES, SETTINGS, ServedModelParams
 from stages.registry import connect, model_uri
 
 Message = MutableMapping[str, Any]
@@ -82,6 +85,7 @@ def main(arguments: Sequence[str]) -> None:
     given = _parse(arguments)
     limits = load("server", ServerParams, SETTINGS)
     settings = load("model", ServedModelParams, SETTINGS)
+    drift = load("drift", DriftParams, SETTINGS)
     uri = model_uri(given.version)
     connect()
     import mlflow
@@ -93,6 +97,9 @@ def main(arguments: Sequence[str]) -> None:
     except mlflow.exceptions.MlflowException as error:
         got = str(error).partition("\n")[0]
         raise ValueError(f"{uri}: expected a registered model, got {got}") from None
+    reference = _reference(uri, given.images)
+    if reference is not None:
+        model = Watched(model, reference, drift)
     logger.info("%s at http://%s:%d/invocations", given.version, given.host, given.port)
     uvicorn.run(
         Guarded(scoring_server.init(model), max_body_bytes=limits.max_body_bytes),
@@ -101,6 +108,23 @@ def main(arguments: Sequence[str]) -> None:
         limit_concurrency=limits.max_concurrent,
         log_level="warning",
     )
+
+
+def _reference(uri: str, manifest: Path | None) -> Reference | None:
+    """Returns the statistics of the images to compare with; None, with a warning, without any."""
+    import mlflow
+
+    if manifest is not None:
+        return Reference.of_manifest(manifest)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            place = mlflow.artifacts.download_artifacts(
+                artifact_uri=f"{uri}/artifacts/{IMAGES}", dst_path=scratch
+            )
+        except (mlflow.exceptions.MlflowException, OSError):
+            logger.warning("%s: no %s, so drift of images is not seen (--images)", uri, IMAGES)
+            return None
+        return Reference(json.loads(Path(place).read_bytes()))
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -158,6 +182,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("version", help="as depth-relative-vits@champion or depth-relative-vits/3")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="(8080)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="MANIFEST",
+        help="of images to compare those asked about with; default: those of the training",
+    )
     return parser.parse_args(arguments)
 
 

@@ -50,7 +50,7 @@ def test_prefect_knows_every_automation(action: dict):
         AutomationCore.model_validate(with_alarm(wanted, action)).name
         for wanted in WANTED["server"]["automations"]
     ]
-    assert len(set(names)) == len(names) == 3
+    assert len(set(names)) == len(names) == 4
 
 
 def test_crashed_runs_are_not_restarted_for_ever():

@@ -2,11 +2,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.exceptions import Abort
+from prefect.states import Cancelling, Running
+
+from flows import guard
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,3 +93,21 @@ def test_a_run_that_no_worker_started_outlives_its_shell(tmp_path: Path):
     assert len(living(below)) == 4
     below[0].kill()
     wait_for_the_end(below, within_s=10)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_of_runs_without_a_worker_the_one_that_is_cancelled_ends_as_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(flow(lambda: None, name="empty"), state=Running())
+        monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(run.id))
+        guard.settle()  # its worker lives
+        monkeypatch.setattr(guard, "_lost", threading.Event())
+        guard._lost.set()
+        guard.settle()  # it is not cancelled: Prefect is to mark it as crashed
+        assert client.read_flow_run(run.id).state_name == "Running"
+        client.set_flow_run_state(run.id, Cancelling())
+        with pytest.raises(Abort, match="it was cancelled"):
+            guard.settle()
+        assert client.read_flow_run(run.id).state_name == "Cancelled"

@@ -11,16 +11,21 @@ from flows.promote import main
 STAGE = """
 import json, pathlib, sys
 name, *flags = sys.argv[1:]
-with open("calls.log", "a") as log:
-    log.write(" ".join(sys.argv[1:]) + "\\n")
-if name == "broken":
-    sys.exit("{module}: expected a challenger, got none")
 place = pathlib.Path(".work/{folder}")
 place.mkdir(parents=True, exist_ok=True)
+result = place / f"{{name}}.json"
+if "--outcome" in flags:
+    result = pathlib.Path(flags.pop())
+    flags.remove("--outcome")
+with open("calls.log", "a") as log:
+    log.write(" ".join([name, *flags]) + "\\n")
+if name == "broken":  # while another run decides
+    (place / "broken.json").write_text('{{"done": true, "says": "of another", "rules": []}}')
+    sys.exit("{module}: expected a challenger, got none")
 done = name != "refused"
 rows = [] if flags else [dict(measure="wild/delta1", gain=0.1, is_met=done)]
 content = dict(name="family", version="1", done=done, says=f"{{name}} decided", rules=rows)
-(place / f"{{name}}.json").write_text(json.dumps(content))
+result.write_text(json.dumps(content))
 sys.exit(0 if done else 1)
 """
 

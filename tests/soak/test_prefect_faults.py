@@ -1,4 +1,4 @@
-"""Runs that are cancelled, and workers that are killed."""
+"""Runs that are cancelled, workers that are killed, machines that vanish."""
 
 import time
 from collections.abc import Iterator
@@ -52,9 +52,19 @@ def of_runs(team: Team, worker: int) -> list[str]:
     return [line for line in found if WORKERS_OWN not in line]
 
 
+def flow_process(worker: int) -> psutil.Process:
+    """The process of the one rebuild that a worker runs."""
+    (found,) = [
+        child
+        for child in psutil.Process(worker).children()
+        if any("dvc" in " ".join(below.cmdline()) for below in child.children())
+    ]
+    return found
+
+
 def completes(team: Team, run: UUID) -> None:
     """Has the run, restarted, go through."""
-    (team.project / "train_teacher.order").unlink()
+    (team.project / "train_teacher.order").unlink()  # before the automation restarts it
     team.wait(lambda: team.states(run)[-1] == "Completed", "the end of the restarted run", 240)
     assert team.client.read_flow_run(run).run_count == 2
     assert "train_teacher" in team.spans()
@@ -90,5 +100,67 @@ def test_the_run_of_a_killed_worker_ends_is_crashed_and_restarted(team: Team, or
         assert of_runs(team, worker.pid) == []
     team.wait(lambda: "AwaitingRetry" in team.states(run), "the automation")
     assert "Crashed" in team.states(run)
+    with team.worker():
+        completes(team, run)
+
+
+@pytest.mark.parametrize("when", ["at once", "when it has ended", "when it is gone as well"])
+def test_a_run_cancelled_after_its_worker_was_killed_stays_cancelled(team: Team, when: str):
+    with team.worker() as worker:
+        run = hanging(team)
+        if when == "when it is gone as well":
+            flow_process(worker.pid).kill()
+        worker.kill()
+        worker.wait()
+        if when == "when it has ended":
+            team.wait(lambda: team.states(run)[-1] == "AwaitingRetry", "the automation")
+        team.cancel(run)
+        time.sleep(LEFT_AFTER_S)
+        assert of_runs(team, worker.pid) == []
+        team.wait(lambda: team.states(run)[-1] == "Cancelled", "its end")
+    with team.worker():
+        other = team.start_run("rebuild/other", targets=["train_student"])
+        team.wait(lambda: team.states(other)[-1] == "Completed", "another run")
+    assert "train_teacher" not in team.spans()
+    assert team.states(run)[-1] == "Cancelled", team.states(run)
+
+
+def test_a_killed_run_is_crashed_by_its_worker_and_restarted_once(team: Team):
+    with team.worker() as worker:
+        run = hanging(team)
+        killed = {process.pid for process in team.marked()} - {worker.pid}
+        flow_process(worker.pid).kill()
+        time.sleep(LEFT_AFTER_S)
+        assert not killed & {process.pid for process in team.marked()}
+        team.wait(lambda: "Crashed" in team.states(run), "its state")
+        completes(team, run)
+        time.sleep(LEFT_AFTER_S)
+    assert team.states(run).count("Crashed") == 1, team.states(run)
+    assert team.client.read_flow_run(run).run_count == 2  # before, and once after
+
+
+def test_a_run_whose_machine_vanished_is_crashed_for_lack_of_a_heartbeat(team: Team):
+    with team.worker():
+        run = hanging(team)
+        time.sleep(3)  # its first heartbeat arrives
+        for process in team.marked():
+            process.kill()
+        assert team.states(run)[-1] == "Running"
+        team.wait(lambda: "Crashed" in team.states(run), "the automation", 300)
+        messages = [state.message for state in team.client.read_flow_run_states(run)]
+        assert "No heartbeat for two minutes" in messages
+    with team.worker():
+        completes(team, run)
+
+
+def test_worker_and_run_killed_at_once_leave_no_stage(team: Team):
+    with team.worker() as worker:
+        run = hanging(team)
+        for process in (psutil.Process(worker.pid), flow_process(worker.pid)):
+            process.kill()
+        time.sleep(LEFT_AFTER_S)
+        assert of_runs(team, worker.pid) == []
+        assert team.states(run)[-1] == "Running"  # until the heartbeat is missed
+        team.wait(lambda: "Crashed" in team.states(run), "the automation", 300)
     with team.worker():
         completes(team, run)

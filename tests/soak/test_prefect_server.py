@@ -1,10 +1,10 @@
 """A real Prefect server on PostgreSQL: deployed, scheduled, triggered, limited."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
+from stages.drift import want_rebuild
 from tests.fixtures.prefect_team import Team, started_team
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -38,7 +38,7 @@ def test_one_command_deploys_and_again_changes_nothing(team: Team):
     first = everything(team)
     names = [line.split()[0] for line in first["deployments"]]
     assert names == ["evaluate", "notify", "other", "promote", "rebuild", "watch"]
-    assert len(first["automations"]) == 4
+    assert len(first["automations"]) == 5
     assert first["limits"] == ["gpu 1"]
     done = team.python("flows.deploy")
     assert done.returncode == 0, done.stderr
@@ -88,15 +88,14 @@ def test_a_schedule_fires_sees_a_changed_source_and_its_event_starts_a_rebuild(t
     assert (team.project / "train_student.txt").exists()
 
 
-def test_an_event_from_elsewhere_triggers_a_retraining(team: Team):
+def test_a_server_that_sees_drifting_images_triggers_a_retraining(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+):
     team.renew()
     before = {run.id for run in team.runs("rebuild/rebuild")}
-    payload = json.dumps({"reason": "drifting images"})
-    said = team.python(
-        *("prefect", "event", "emit", "dav2.rebuild-wanted"),
-        *("--resource-id", "dav2.pipeline", "--payload", payload),
-    )
-    assert said.returncode == 0, said.stderr
+    for name, value in team.environment.items():
+        monkeypatch.setenv(name, value)
+    assert want_rebuild("drifting images")
 
     def new() -> list:
         runs = team.runs("rebuild/rebuild")

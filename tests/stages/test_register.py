@@ -119,6 +119,15 @@ def test_the_card_names_licences_and_shows_pictures(project):
     assert decode_image(card / "photos.png").shape == (30, 80, 3)
 
 
+def test_a_version_knows_what_the_images_of_its_training_were_like(project, caplog):
+    manifest = Path("data/gated/unlabelled.parquet")
+    shipped = serve._reference(model_uri(f"{NAME}@challenger"), None)
+    assert shipped.num_images == 1
+    assert shipped.as_json() == serve._reference("", manifest).as_json()
+    assert serve._reference(model_uri(f"{NAME}/99"), None) is None
+    assert "no images.json, so drift of images is not seen" in caplog.text
+
+
 def test_no_pickle_is_in_a_version(project):
     import mlflow
 
