@@ -154,11 +154,11 @@ def test_first_shards_with_bad_labels_stop_the_stage_before_the_others_are_made(
 def test_photographs_of_a_shard_set_aside_do_not_stop_the_stage(project, monkeypatch):
     answer, shards = Labeler.label, set()
 
-    def fail(labeler, images):
+    def fail(labeler, images, batch):
         shards.add(images[0].sample_id)
         if images[0].sample_id == min(shards):
             raise RuntimeError("no answer")
-        return answer(labeler, images)
+        return answer(labeler, images, batch)
 
     monkeypatch.setattr(Labeler, "label", fail)
     project.params["samples_per_shard"] = 20

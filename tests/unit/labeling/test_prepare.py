@@ -6,7 +6,7 @@ from PIL import Image
 
 from dav2.data.images import decode_image
 from dav2.data.open import ChangedFileError
-from dav2.labeling.labeler import Preparer
+from dav2.labeling.prepare import Preparer
 
 
 def prepared(photographs, tmp_path, save, *, height=20, width=30, **options):
