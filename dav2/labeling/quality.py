@@ -52,20 +52,21 @@ def statistics_on_device(labels: Float32[Tensor, "B H W"]) -> list[dict[str, flo
     values = labels.double()
     height, pixels = values.shape[1], values.flatten(1)
     ordered = labels.flatten(1).sort(1).values
-    p01, p50, p99 = (_percentile(ordered, percent) for percent in (1, 50, 99))
+    p01, p50, p99 = (_percentile(ordered, percent) for percent in (1.0, 50.0, 99.0))
     rows = torch.arange(height, device=labels.device, dtype=torch.float64) - (height - 1) / 2
     variance = (pixels - pixels.mean(1, keepdim=True)).square().mean(1)
     scale = (rows.square().mean() * variance).sqrt()
     ramp = (rows * values.mean(2)).mean(1) / scale
+    minima, maxima = pixels.amin(1), pixels.amax(1)
     columns = (
-        pixels.amin(1),
-        pixels.amax(1),
+        minima,
+        maxima,
         p01,
         p50,
         p99,
         (pixels == 0).double().mean(1),
         (pixels - p50[:, None]).abs().mean(1),
-        torch.where(scale > 0, ramp, 0.0),
+        torch.where((maxima > minima) & (scale > 0), ramp, 0.0),
     )
     return [_described(*row) for row in torch.stack(columns, 1).tolist()]
 
