@@ -49,16 +49,7 @@ stage.load_teacher = load_slow
 
 
 @pytest.fixture
-def mark(monkeypatch):
-    """A word in the environment of all that this test starts, in whatever session."""
-    value = uuid.uuid4().hex
-    monkeypatch.setenv(MARK, value)
-    yield value
-    end_all(value)
-
-
-@pytest.fixture
-def project(tmp_path, mark):
+def project(tmp_path):
     """The project, labelled by the engine `inline`, then to be labelled by `ray`."""
     made = Project(tmp_path)
     made.add_photographs("wild", NUM_PHOTOGRAPHS)
@@ -71,6 +62,18 @@ def project(tmp_path, mark):
     made.params |= {"engine": "ray", "ray_workers": NUM_WORKERS}
     made.write()
     return made
+
+
+@pytest.fixture
+def mark(project, monkeypatch):
+    """A word in the environment of all that is started once the project is there.
+
+    Not before: what all tests fork their processes from is to stay.
+    """
+    value = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, value)
+    yield value
+    end_all(value)
 
 
 def wait_for_shards(num_more, project, process):
