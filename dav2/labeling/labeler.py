@@ -78,8 +78,9 @@ class Labeler:
         self._options = options
         self._device = device
         self._teacher = teacher
+        self._limits = _compile_limits(options)
         if options.compile:
-            _compile_parts(self._model, options)
+            _compile_parts(self._model)
 
     def stack(self, images: Sequence[PreparedImage]) -> UInt8[Tensor, "B h w 3"]:
         """Returns images of one size as a batch in host memory from which a GPU copies quickly."""
@@ -92,7 +93,7 @@ class Labeler:
         autocast = torch.autocast(
             device.type, dtype=torch.bfloat16, enabled=options.dtype == "bfloat16"
         )
-        with torch.inference_mode(), autocast, self._stance(len(batch)):
+        with torch.inference_mode(), autocast, self._compiled(len(batch)):
             output: Tensor = self._model(normalise(batch.to(device, non_blocking=True)))
         return output.float()
 
@@ -166,10 +167,16 @@ class Labeler:
             row={**row, **label.statistics},
         )
 
-    def _stance(self, num_images: int) -> AbstractContextManager[object]:
-        if not self._options.compile or num_images == self._options.batch_size:
+    def _compiled(self, num_images: int) -> AbstractContextManager[object]:
+        """Says how a batch passes through the teacher's parts."""
+        if not self._options.compile:
             return nullcontext()
-        return torch.compiler.set_stance("force_eager")
+        chosen: AbstractContextManager[object]
+        if num_images == self._options.batch_size:
+            chosen = torch._dynamo.config.patch(self._limits)  # of this thread alone
+        else:
+            chosen = torch.compiler.set_stance("force_eager")
+        return chosen
 
     def _compared(
         self,
@@ -243,14 +250,18 @@ def resize_labels(
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=True)[:, 0]
 
 
-def _compile_parts(model: nn.Module, options: LabelingOptions) -> None:
-    # As many shapes as there can be, upright and lying. Beyond its limits PyTorch would go on
-    # uncompiled, and bytes would depend on what a worker has seen before.
+def _compile_limits(options: LabelingOptions) -> dict[str, int]:
+    """Returns limits of PyTorch that allow as many graphs as there can be shapes.
+
+    Beyond them it would go on uncompiled, and bytes would depend on what a worker has seen before.
+    """
     scales = 1 + (options.check_scale or 0)
     longest = options.max_aspect_ratio * options.short_side_px / PATCH_PX
-    limits, num_shapes = torch._dynamo.config, 2 * ceil(scales * (longest + 1))
-    limits.recompile_limit = max(limits.recompile_limit, num_shapes)
-    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, 2 * num_shapes)
+    num_shapes = 2 * ceil(scales * (longest + 1))  # upright and lying
+    return {"recompile_limit": num_shapes, "accumulated_recompile_limit": 2 * num_shapes}
+
+
+def _compile_parts(model: Any) -> None:
     # Block by block, as in training: equal blocks share one graph. `deterministic`: no kernel is
     # chosen by a race, which could end otherwise in another worker.
     for part in (*model.encoder.blocks, model.head):

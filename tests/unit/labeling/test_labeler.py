@@ -1,6 +1,7 @@
 """What becomes of the teacher's answers, where they are and on their way to the shard."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -103,19 +104,24 @@ def test_a_map_that_is_not_finite_is_refused_and_the_others_are_not(photographs)
         made.finish(images[1], labels[1])
 
 
-def test_whole_batches_alone_are_compiled_once_for_each_shape(monkeypatch):
-    counter = CompileCounterWithBackend("eager")
+@pytest.fixture
+def counter(monkeypatch):
+    """Counts graphs in place of compiling them, and checks how they are asked for."""
+    made = CompileCounterWithBackend("eager")
     compile_plainly = torch.nn.Module.compile
-    given = []
 
-    def compile_block(block, **options):
-        given.append(options.pop("options"))
-        if not isinstance(block, DPTHead):  # its checked types take half a minute to trace
-            compile_plainly(block, backend=counter, **options)
+    def compile_part(part, *, dynamic, options):
+        assert options == {"deterministic": True}
+        if not isinstance(part, DPTHead):  # its checked types take half a minute to trace
+            compile_plainly(part, backend=made, dynamic=dynamic)
 
-    monkeypatch.setattr(torch.nn.Module, "compile", compile_block)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_part)
     torch._dynamo.reset()
     torch.manual_seed(0)
+    return made
+
+
+def test_whole_batches_alone_are_compiled_once_for_each_shape(counter):
     model = DepthAnything(ModelConfig("vit64x4", None))
     plain = labeler(model, batch_size=2)
     images = [image(number) for number in range(2)]
@@ -132,15 +138,23 @@ def test_whole_batches_alone_are_compiled_once_for_each_shape(monkeypatch):
     assert counter.frame_count == 2
     compiled.answer(square[:1])
     assert counter.frame_count == 2
-    assert given == [{"deterministic": True}] * (len(model.encoder.blocks) + 1)
 
 
-def test_every_shape_there_can_be_is_compiled(monkeypatch):
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    monkeypatch.setattr(torch._dynamo.config, "accumulated_recompile_limit", 256)
-    model = DepthAnything(ModelConfig("vit64x4", None))
-    labeler(model, compile=True, short_side_px=518, max_aspect_ratio=10.0)
-    # A side of 37 patches, the other of 37 to 370, upright or lying.
-    assert torch._dynamo.config.recompile_limit >= 2 * (370 - 37) + 1
-    assert torch._dynamo.config.accumulated_recompile_limit >= 2 * (370 - 37) + 1
+def test_every_shape_is_compiled_in_the_thread_that_computes(counter):
+    made = labeler(DepthAnything(ModelConfig("vit64x4", None)), batch_size=2, compile=True)
+
+    def compute():
+        torch._dynamo.config.recompile_limit = 1  # of this thread alone
+        for width in (28, 42, 56, 70):
+            made.answer(torch.zeros((2, 28, width, 3), dtype=torch.uint8))
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(compute).result()
+    assert counter.frame_count == 4
+
+
+def test_there_is_room_for_every_shape(photographs):
+    made = labeler(photographs.teacher, short_side_px=518, max_aspect_ratio=10.0, check_scale=1.5)
+    # A side of 37 patches, the other of 37 to 370, upright or lying; and half as many again.
+    assert made._limits["recompile_limit"] >= 2.5 * 2 * (370 - 37)
+    assert made._limits["accumulated_recompile_limit"] >= 2.5 * 2 * (370 - 37)
