@@ -20,9 +20,10 @@ import torch
 from dav2.data.files import sha256_of
 from dav2.data.open import SourceLocation
 from dav2.labeling.codec import EncodedLabel
-from dav2.labeling.engine import LabelingJob, RayOptions, excerpt
-from dav2.labeling.labeler import FinishedSample, LabelingOptions, Preparer
+from dav2.labeling.job import LabelingJob, RayOptions, excerpt
+from dav2.labeling.labeler import FinishedSample
 from dav2.labeling.plan import PlannedShard, plan_shards
+from dav2.labeling.prepare import LabelingOptions, Preparer
 from dav2.labeling.store import commit_shard, find_shard, publish
 from dav2.labeling.summary import summarise
 
@@ -36,6 +37,7 @@ OPTIONS = LabelingOptions(
     check_scale=1.5,
     codec="png16",
     dtype="float32",
+    compile=False,
 )
 _HASHED_MB = 256
 

@@ -27,8 +27,8 @@ from stages.sources import locations
 if TYPE_CHECKING:
     from torch import nn
 
-    from dav2.labeling.engine import LabelingJob
     from dav2.labeling.first_shards import FirstShards
+    from dav2.labeling.job import LabelingJob
     from dav2.labeling.plan import PlannedShard
     from dav2.labeling.store import ShardRecord
     from stages.tracking import Run
@@ -68,6 +68,9 @@ class PseudoLabelParams(Params):
     """`auto`: a CUDA device where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"]
     """Arithmetic of the teacher; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool
+    """Whether the teacher is compiled, for each shape of a whole batch: minutes at the start for
+    quicker batches, and labels that may round differently. On a CPU it needs a C++ compiler."""
     num_threads: PositiveInt
     """Of the teacher on a CPU; another number may round labels differently."""
     num_workers: PositiveInt
@@ -168,8 +171,8 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
 
     from dav2.data.manifest import read_manifest
     from dav2.labeling.codec import codec_version
-    from dav2.labeling.engine import LabelingJob, RayOptions
-    from dav2.labeling.labeler import LabelingOptions
+    from dav2.labeling.job import LabelingJob, RayOptions
+    from dav2.labeling.prepare import LabelingOptions
     from dav2.models.device import chosen_device
 
     device = torch.device(chosen_device(params.device, where="pseudo_label.device"))
@@ -185,6 +188,7 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
         check_scale=params.check_scale,
         codec=params.codec,
         dtype=default_dtype if params.dtype == "auto" else params.dtype,
+        compile=params.compile,
     )
     if not teacher_path.is_file():
         raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")

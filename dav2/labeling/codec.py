@@ -49,7 +49,22 @@ def encode_label(
     span = maximum - minimum
     scale = max_code(codec) / span if span > 0 else 0.0
     codes = np.rint((relative_depth.astype(np.float64) - minimum) * scale).astype(np.uint16)
-    return EncodedLabel(_pack(codes, codec), minimum, maximum, codec)
+    return EncodedLabel(pack(codes, codec), minimum, maximum, codec)
+
+
+def pack(codes: UInt16[np.ndarray, "H W"], codec: CodecName) -> bytes:
+    """Returns integers, of a codec's steps between minimum and maximum, as its bytes.
+
+    Raises:
+        ValueError: If a library is missing.
+    """
+    match codec:
+        case "png16":
+            return encode_png16(codes)
+        case "htj2k16" | "htj2k12":
+            return encode_htj2k(codes)
+        case _:
+            assert_never(codec)
 
 
 def decode_label(
@@ -117,16 +132,6 @@ def max_code(codec: CodecName) -> int:
             return 65535
         case "htj2k12":
             return 4095
-        case _:
-            assert_never(codec)
-
-
-def _pack(codes: UInt16[np.ndarray, "H W"], codec: CodecName) -> bytes:
-    match codec:
-        case "png16":
-            return encode_png16(codes)
-        case "htj2k16" | "htj2k12":
-            return encode_htj2k(codes)
         case _:
             assert_never(codec)
 

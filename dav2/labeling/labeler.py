@@ -1,78 +1,48 @@
-"""All that decides a label's bytes: preparation, teacher, encoding.
+"""The teacher on one device, and what becomes of its answers: integers, statistics, bytes.
 
-Axes: B batch, H, W pixels of the image, h, w pixels of the teacher's input or of the label.
+Axes: B batch, H, W pixels of the label, h, w pixels of the teacher's input.
 """
 
-import hashlib
-import io
 import json
-import struct
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from math import ceil
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Float32, UInt8
-from PIL import JpegImagePlugin
-from torch import nn
+from jaxtyping import Float32, Float64, UInt8, UInt16
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dav2.data.images import encode_jpeg
-from dav2.data.open import ManifestReader, SourceLocation
-from dav2.data.transforms import normalise, prepare_size, resize_image
-from dav2.labeling.codec import CodecName, EncodedLabel, encode_label
-from dav2.labeling.quality import flip_inconsistency, label_statistics, scale_inconsistency
-
-_COLUMNS = ["sample_id", "source", "image", "height", "width"]
-_JPEG_START = b"\xff\xd8\xff"
-_EXIF_ORIENTATION = 0x0112
-# Another format under this name, or metadata that Pillow cannot read: encoded anew.
-_NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelingOptions:
-    """The choices that decide a label's bytes."""
-
-    short_side_px: int
-    """Short side of the teacher's input, a multiple of 14; nothing is cropped."""
-    image_short_side_px: int
-    """Largest short side of an image in a shard; larger ones are reduced to it."""
-    jpeg_quality: int
-    """Of images that are encoded anew."""
-    max_aspect_ratio: float
-    """Longer side over shorter side; an image above it is quarantined."""
-    batch_size: int
-    """Images of one size that pass through the teacher together."""
-    check_fraction: float
-    """Share of samples whose label is compared with that of the mirrored image, and with that of
-    the image at another resolution."""
-    check_scale: float | None
-    """Short side of that other resolution as a multiple of `short_side_px`; None: no such check."""
-    codec: CodecName
-    dtype: Literal["float32", "bfloat16"]
-    """Arithmetic of the teacher's matrix products."""
+from dav2.data.transforms import normalise
+from dav2.labeling.codec import EncodedLabel, max_code, pack
+from dav2.labeling.prepare import LabelingOptions, PreparedImage
+from dav2.labeling.quality import (
+    flip_inconsistency,
+    label_statistics,
+    scale_inconsistency,
+    statistics_on_device,
+)
+from dav2.models.encoder import PATCH_PX
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedImage:
-    """An image on its way to the teacher."""
+class Label:
+    """What the teacher says of an image, on its way from the device to the shard."""
 
-    sample_id: str
-    source: str
-    jpeg: bytes
-    """As it will stand in the shard."""
-    jpeg_size: tuple[int, int]
-    """Height and width of the image in the shard, pixels."""
-    label_size: tuple[int, int]
-    """Height and width of the label, pixels."""
-    teacher_input: UInt8[np.ndarray, "h w 3"]
-    is_checked: bool
-    """Whether the label is compared with other answers of the teacher."""
-    rescaled_input: UInt8[np.ndarray, "_ _ 3"] | None
-    """At the other resolution, if there is such a check of this sample."""
+    codes: UInt16[np.ndarray, "H W"]
+    """Of a codec's steps between minimum and maximum."""
+    minimum: float
+    maximum: float
+    statistics: Mapping[str, float | bool]
+    """Of `dav2.labeling.quality`; empty where a value is not finite."""
+    num_not_finite: int
+    answers: Float32[np.ndarray, "C h w"] | None
+    """Where the label is checked: the answer it was made of; that to the mirrored image, not
+    mirrored back; and, if there is one, that to the image at another resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,85 +56,12 @@ class FinishedSample:
     row: Mapping[str, Any]
 
 
-class Preparer:
-    """Reads images and brings them to the teacher's and to the shard's size; safe in threads."""
-
-    def __init__(
-        self,
-        manifest: pd.DataFrame,
-        sources: Mapping[str, SourceLocation],
-        options: LabelingOptions,
-    ) -> None:
-        self._reader = ManifestReader(manifest, sources)
-        self._rows = cast("list[dict[str, Any]]", manifest[_COLUMNS].to_dict("records"))
-        self._options = options
-
-    def size_of(self, row: int) -> tuple[int, int]:
-        """Returns the teacher's input size of a place in the manifest; (0, 0) if it is refused."""
-        height, width = self._rows[row]["height"], self._rows[row]["width"]
-        if not _has_allowed_shape(height, width, self._options.max_aspect_ratio):
-            return 0, 0
-        return prepare_size(height, width, short_side_px=self._options.short_side_px)
-
-    def prepare(self, row: int) -> PreparedImage:
-        """Returns the image at a place of the manifest, ready for the teacher and for the shard.
-
-        Raises:
-            ValueError: If it cannot be decoded, differs in size from its row, or is too elongated.
-            ChangedFileError: If it is not the file that was ingested.
-            OSError: If the file cannot be read.
-        """
-        entry, options = self._rows[row], self._options
-        if self.size_of(row) == (0, 0):
-            raise ValueError(
-                f"{entry['image']}: expected sides of 1 px or more and an aspect ratio of at most "
-                f"{options.max_aspect_ratio}, got {entry['height']} x {entry['width']} px"
-            )
-        image, data = self._reader.read_ingested(row)
-        height, width = image.shape[:2]
-        if (height, width) != (entry["height"], entry["width"]):
-            raise ValueError(
-                f"{entry['image']}: expected {entry['height']} x {entry['width']} px as in the "
-                f"manifest, got {height} x {width} px"
-            )
-        jpeg, jpeg_size = self._jpeg(data, image)
-        short_side_px = min(options.image_short_side_px, height, width)
-        is_checked = _is_chosen(entry["sample_id"], options.check_fraction)
-        return PreparedImage(
-            sample_id=entry["sample_id"],
-            source=entry["source"],
-            jpeg=jpeg,
-            jpeg_size=jpeg_size,
-            label_size=prepare_size(height, width, short_side_px=short_side_px),
-            teacher_input=resize_image(image, self.size_of(row)),
-            is_checked=is_checked,
-            rescaled_input=self._rescaled(image) if is_checked else None,
-        )
-
-    def _rescaled(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "_ _ 3"] | None:
-        scale = self._options.check_scale
-        if scale is None:
-            return None
-        short_side_px = max(1, round(scale * self._options.short_side_px))
-        height, width = image.shape[:2]
-        return resize_image(image, prepare_size(height, width, short_side_px=short_side_px))
-
-    def _jpeg(
-        self, data: bytes, image: UInt8[np.ndarray, "H W 3"]
-    ) -> tuple[bytes, tuple[int, int]]:
-        height, width = image.shape[:2]
-        limit = self._options.image_short_side_px
-        if min(height, width) > limit:
-            factor = limit / min(height, width)
-            height, width = (max(1, round(side * factor)) for side in (height, width))
-            image = resize_image(image, (height, width))
-        elif len(data) <= image.size and _is_upright_jpeg(data):
-            return data, (height, width)
-        return encode_jpeg(image, quality=self._options.jpeg_quality), (height, width)
-
-
 class Labeler:
-    """The teacher on one device."""
+    """The teacher on one device.
+
+    With `options.compile` its blocks and head are compiled for each shape of a batch that is full;
+    smaller batches take the uncompiled ones, so that bytes follow from a shard's batches alone.
+    """
 
     def __init__(
         self, model: nn.Module, options: LabelingOptions, *, device: torch.device, teacher: str
@@ -181,55 +78,75 @@ class Labeler:
         self._options = options
         self._device = device
         self._teacher = teacher
+        self._limits = _compile_limits(options)
+        if options.compile:
+            _compile_parts(self._model)
+
+    def stack(self, images: Sequence[PreparedImage]) -> UInt8[Tensor, "B h w 3"]:
+        """Returns images of one size as a batch in host memory from which a GPU copies quickly."""
+        batch = torch.from_numpy(np.stack([image.teacher_input for image in images]))
+        return batch.pin_memory() if self._device.type == "cuda" else batch
+
+    def answer(self, batch: UInt8[Tensor, "B h w 3"]) -> Float32[Tensor, "B h w"]:
+        """Returns the teacher's answer to each image, on the device; any affine scale."""
+        options, device = self._options, self._device
+        autocast = torch.autocast(
+            device.type, dtype=torch.bfloat16, enabled=options.dtype == "bfloat16"
+        )
+        with torch.inference_mode(), autocast, self._compiled(len(batch)):
+            output: Tensor = self._model(normalise(batch.to(device, non_blocking=True)))
+        return output.float()
 
     def label(
-        self, images: Sequence[PreparedImage]
-    ) -> list[tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "C h w"] | None]]:
-        """Returns the label of each image of one size, with C other answers where it is checked.
+        self, images: Sequence[PreparedImage], batch: UInt8[Tensor, "B h w 3"]
+    ) -> list[Label]:
+        """Returns the label of each image, which leaves the device as 2 bytes a pixel.
 
-        The first is that to the mirrored image, not mirrored back; the second, if there is one,
-        that to the image at another resolution. All on the grid of the teacher's input, any affine
-        scale.
+        Args:
+            images: Of one size.
+            batch: As `stack` returns them.
         """
-        checked = [i for i, image in enumerate(images) if image.is_checked]
-        inputs = np.stack([image.teacher_input for image in images])
-        labels = self._predict(inputs)
-        others: dict[int, np.ndarray] = {}
-        if checked:
-            mirrored = self._predict(np.ascontiguousarray(inputs[checked, :, ::-1]))
-            for i, answer in zip(checked, mirrored, strict=True):
-                others[i] = np.stack([answer, *self._at_other_resolution(images[i])])
-        return [(label, others.get(i)) for i, label in enumerate(labels)]
+        answers = self.answer(batch)
+        checked = [place for place, image in enumerate(images) if image.is_checked]
+        mirrored = self.answer(batch[checked].flip(2)) if checked else answers[:0]
+        of_checked = {
+            place: self._compared(images[place], answers[place], other)
+            for place, other in zip(checked, mirrored, strict=True)
+        }
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for place, image in enumerate(images):
+            by_size[image.label_size].append(place)
+        labels: dict[int, Label] = {}
+        for size, places in by_size.items():
+            maps = resize_labels(answers[places], size)
+            labels |= zip(places, self._quantised(maps, places, of_checked), strict=True)
+        return [labels[place] for place in range(len(images))]
 
-    def finish(
-        self,
-        image: PreparedImage,
-        label: Float32[np.ndarray, "h w"],
-        others: Float32[np.ndarray, "C h w"] | None,
-    ) -> FinishedSample:
-        """Brings a label to the image's grid, describes and encodes it.
+    def finish(self, image: PreparedImage, label: Label) -> FinishedSample:
+        """Describes and packs a label.
 
         Args:
             image: What was labelled.
-            label: Its label, as `label` returns it.
-            others: The other answers, as `label` returns them.
+            label: As `label` returns it.
 
         Raises:
             ValueError: If the teacher gave values that are not finite.
         """
-        answer, input_size = label, label.shape
-        label = resize_label(label, image.label_size)
-        encoded = encode_label(label, self._options.codec)
-        checks = {} if others is None else _inconsistencies(answer, others)
+        if label.num_not_finite:
+            raise ValueError(
+                f"label: expected finite values, got {label.num_not_finite} that are not"
+            )
+        input_height, input_width = image.teacher_input.shape[:2]
+        checks = {} if label.answers is None else _inconsistencies(label.answers)
         description = {
             "sample_id": image.sample_id,
             "source": image.source,
-            "codec": encoded.codec,
-            "min": encoded.minimum,
-            "max": encoded.maximum,
+            "codec": self._options.codec,
+            "min": label.minimum,
+            "max": label.maximum,
             "teacher": self._teacher,
-            "input_height": input_size[0],
-            "input_width": input_size[1],
+            "input_height": input_height,
+            "input_width": input_width,
         }
         row = {
             "sample_id": image.sample_id,
@@ -241,73 +158,118 @@ class Labeler:
             "flip_inconsistency": checks.get("flip_inconsistency"),
             "scale_inconsistency": checks.get("scale_inconsistency"),
         }
+        data = pack(label.codes, self._options.codec)
         return FinishedSample(
             sample_id=image.sample_id,
             jpeg=image.jpeg,
-            label=encoded,
+            label=EncodedLabel(data, label.minimum, label.maximum, self._options.codec),
             description=json.dumps(description, sort_keys=True, allow_nan=False).encode(),
-            row=row | label_statistics(label),
+            row={**row, **label.statistics},
         )
 
-    def _predict(self, images: UInt8[np.ndarray, "B h w 3"]) -> Float32[np.ndarray, "B h w"]:
-        reduced = self._options.dtype == "bfloat16"
-        batch = torch.from_numpy(images)
-        if self._device.type == "cuda":
-            batch = batch.pin_memory()
-        batch = batch.to(self._device, non_blocking=True)
-        autocast = torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=reduced)
-        with torch.inference_mode(), autocast:
-            output = self._model(normalise(batch))
-        return np.asarray(output.float().cpu().numpy())
+    def _compiled(self, num_images: int) -> AbstractContextManager[object]:
+        """Says how a batch passes through the teacher's parts."""
+        if not self._options.compile:
+            return nullcontext()
+        chosen: AbstractContextManager[object]
+        if num_images == self._options.batch_size:
+            chosen = torch._dynamo.config.patch(self._limits)  # of this thread alone
+        else:
+            chosen = torch.compiler.set_stance("force_eager")
+        return chosen
 
-    def _at_other_resolution(self, image: PreparedImage) -> list[Float32[np.ndarray, "h w"]]:
-        if image.rescaled_input is None:
-            return []
-        (answer,) = self._predict(image.rescaled_input[None])
-        height, width = image.teacher_input.shape[:2]
-        return [resize_label(answer, (height, width))]
+    def _compared(
+        self,
+        image: PreparedImage,
+        answer: Float32[Tensor, "h w"],
+        mirrored: Float32[Tensor, "h w"],
+    ) -> Float32[np.ndarray, "C h w"]:
+        answers = [answer, mirrored]
+        if image.rescaled_input is not None:
+            other = self.answer(torch.from_numpy(image.rescaled_input)[None])
+            answers.append(resize_labels(other, (answer.shape[0], answer.shape[1]))[0])
+        return np.asarray(torch.stack(answers).cpu().numpy())
+
+    def _quantised(
+        self,
+        maps: Float32[Tensor, "B H W"],
+        places: Sequence[int],
+        of_checked: Mapping[int, Float32[np.ndarray, "C h w"]],
+    ) -> list[Label]:
+        codes, minima, maxima = quantise(maps, max_code(self._options.codec))
+        num_not_finite = (~maps.isfinite()).sum((1, 2)).tolist()
+        if self._device.type == "cpu":  # the maps are on the host already
+            statistics = [
+                {} if num_bad else label_statistics(values)
+                for values, num_bad in zip(maps.numpy(), num_not_finite, strict=True)
+            ]
+        else:
+            statistics = statistics_on_device(maps)
+        return [
+            Label(one, low, high, described, num_bad, of_checked.get(place))
+            for one, low, high, described, num_bad, place in zip(
+                codes.cpu().numpy(),
+                minima.tolist(),
+                maxima.tolist(),
+                statistics,
+                num_not_finite,
+                places,
+                strict=True,
+            )
+        ]
 
 
-def _is_chosen(sample_id: str, fraction: float) -> bool:
-    digest = hashlib.sha256(f"flip {sample_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+def quantise(
+    maps: Float32[Tensor, "B H W"], largest: int
+) -> tuple[UInt16[Tensor, "B H W"], Float64[Tensor, " B"], Float64[Tensor, " B"]]:
+    """Returns codes, minima and maxima of labels, where they are: those of `encode_label`.
+
+    Args:
+        maps: Labels; what is not finite makes a map's codes meaningless.
+        largest: Code of a maximum.
+    """
+    values = maps.double()
+    minima, maxima = values.amin((1, 2)), values.amax((1, 2))
+    span = maxima - minima
+    scale = torch.where(span > 0, largest / span, 0.0)
+    codes = ((values - minima[:, None, None]) * scale[:, None, None]).round()
+    return codes.to(torch.uint16), minima, maxima
 
 
-def _inconsistencies(
-    label: Float32[np.ndarray, "h w"], others: Float32[np.ndarray, "C h w"]
-) -> dict[str, float | None]:
-    found = {"flip_inconsistency": flip_inconsistency(label, others[0])}
-    if len(others) > 1:
-        found["scale_inconsistency"] = scale_inconsistency(label, others[1])
-    return found
-
-
-def _has_allowed_shape(height: int, width: int, max_aspect_ratio: float) -> bool:
-    return min(height, width) > 0 and max(height, width) <= max_aspect_ratio * min(height, width)
-
-
-def resize_label(
-    label: Float32[np.ndarray, "h w"], size: tuple[int, int]
-) -> Float32[np.ndarray, "H W"]:
+def resize_labels(
+    maps: Float32[Tensor, "B h w"], size: tuple[int, int]
+) -> Float32[Tensor, "B H W"]:
     """Resamples bilinearly with aligned corners, as the authors bring predictions to an image.
 
     Args:
-        label: On the grid of the teacher's input.
-        size: Height and width to bring it to, pixels; those it has leave it as it is.
+        maps: On the grid of the teacher's input.
+        size: Height and width to bring them to, pixels; those they have leave them as they are.
     """
-    if label.shape == size:
-        return label
-    tensor = torch.from_numpy(label)[None, None]
-    resized = F.interpolate(tensor, size=size, mode="bilinear", align_corners=True)
-    return np.asarray(resized[0, 0].numpy())
+    if maps.shape[1:] == size:
+        return maps
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=True)[:, 0]
 
 
-def _is_upright_jpeg(data: bytes) -> bool:
-    """Returns whether bytes are a JPEG that shows the image as it is decoded."""
-    if not data.startswith(_JPEG_START):
-        return False
-    try:
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as header:
-            return header.mode == "RGB" and header.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    except _NO_PLAIN_JPEG:
-        return False
+def _compile_limits(options: LabelingOptions) -> dict[str, int]:
+    """Returns limits of PyTorch that allow as many graphs as there can be shapes.
+
+    Beyond them it would go on uncompiled, and bytes would depend on what a worker has seen before.
+    """
+    scales = 1 + (options.check_scale or 0)
+    longest = options.max_aspect_ratio * options.short_side_px / PATCH_PX
+    num_shapes = 2 * ceil(scales * (longest + 1))  # upright and lying
+    return {"recompile_limit": num_shapes, "accumulated_recompile_limit": 2 * num_shapes}
+
+
+def _compile_parts(model: Any) -> None:
+    # Block by block, as in training: equal blocks share one graph. `deterministic`: no kernel is
+    # chosen by a race, which could end otherwise in another worker.
+    for part in (*model.encoder.blocks, model.head):
+        part.compile(dynamic=False, options={"deterministic": True})
+
+
+def _inconsistencies(answers: Float32[np.ndarray, "C h w"]) -> dict[str, float | None]:
+    found = {"flip_inconsistency": flip_inconsistency(answers[0], answers[1])}
+    if len(answers) > 2:
+        found["scale_inconsistency"] = scale_inconsistency(answers[0], answers[2])
+    return found

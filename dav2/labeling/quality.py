@@ -1,11 +1,15 @@
 """Numbers that tell a usable label from a useless one.
 
-Axes: H, W pixels.
+Axes: B labels of one size, H, W pixels, N = H x W.
 """
+
+from math import ceil
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float32, Float64
+from torch import Tensor
 
 from dav2.metrics.alignment import align_least_squares
 
@@ -27,21 +31,44 @@ def label_statistics(relative_depth: Float32[np.ndarray, "H W"]) -> dict[str, fl
         with the row number, in [-1, 1] (near 1: the label is hardly more than "lower is closer").
     """
     values = relative_depth.astype(np.float64)
-    minimum, maximum = values.min(), values.max()
     p01, p50, p99 = np.percentile(values, [1, 50, 99])
-    span = maximum - minimum
-    deviation = np.abs(values - p50).mean()
-    flat = span <= 1e-4 * max(abs(minimum), abs(maximum))
-    return {
-        "label_min": float(minimum),
-        "label_max": float(maximum),
-        "label_p01": float(p01),
-        "label_p50": float(p50),
-        "label_p99": float(p99),
-        "zero_fraction": float(np.mean(values == 0)),
-        "degenerate": bool(flat or deviation <= 1e-3 * span),
-        "ramp_correlation": _ramp_correlation(values),
-    }
+    return _described(
+        float(values.min()),
+        float(values.max()),
+        float(p01),
+        float(p50),
+        float(p99),
+        float(np.mean(values == 0)),
+        float(np.abs(values - p50).mean()),
+        _ramp_correlation(values),
+    )
+
+
+def statistics_on_device(labels: Float32[Tensor, "B H W"]) -> list[dict[str, float | bool]]:
+    """Returns `label_statistics` of labels that lie on a GPU, computed there.
+
+    The last bits may differ, as a device adds up in another order.
+    """
+    values = labels.double()
+    height, pixels = values.shape[1], values.flatten(1)
+    ordered = labels.flatten(1).sort(1).values
+    p01, p50, p99 = (_percentile(ordered, percent) for percent in (1.0, 50.0, 99.0))
+    rows = torch.arange(height, device=labels.device, dtype=torch.float64) - (height - 1) / 2
+    variance = (pixels - pixels.mean(1, keepdim=True)).square().mean(1)
+    scale = (rows.square().mean() * variance).sqrt()
+    ramp = (rows * values.mean(2)).mean(1) / scale
+    minima, maxima = pixels.amin(1), pixels.amax(1)
+    columns = (
+        minima,
+        maxima,
+        p01,
+        p50,
+        p99,
+        (pixels == 0).double().mean(1),
+        (pixels - p50[:, None]).abs().mean(1),
+        torch.where((maxima > minima) & (scale > 0), ramp, 0.0),
+    )
+    return [_described(*row) for row in torch.stack(columns, 1).tolist()]
 
 
 def flip_inconsistency(
@@ -104,6 +131,38 @@ def worst_labels(index: pd.DataFrame, *, num_samples: int) -> dict[str, list[int
         if len(worst):
             found[measure] = [int(place) for place in worst.index[:num_samples]]
     return found
+
+
+def _described(
+    minimum: float,
+    maximum: float,
+    p01: float,
+    p50: float,
+    p99: float,
+    zero_fraction: float,
+    deviation: float,
+    ramp_correlation: float,
+) -> dict[str, float | bool]:
+    """Returns the row of a label; deviation is the mean absolute one from the median."""
+    span = maximum - minimum
+    flat = span <= 1e-4 * max(abs(minimum), abs(maximum))
+    return {
+        "label_min": minimum,
+        "label_max": maximum,
+        "label_p01": p01,
+        "label_p50": p50,
+        "label_p99": p99,
+        "zero_fraction": zero_fraction,
+        "degenerate": flat or deviation <= 1e-3 * span,
+        "ramp_correlation": ramp_correlation,
+    }
+
+
+def _percentile(ordered: Float32[Tensor, "B N"], percent: float) -> Float64[Tensor, " B"]:
+    """Interpolates between neighbours, as NumPy does."""
+    place = percent / 100 * (ordered.shape[1] - 1)
+    low, high = ordered[:, int(place)].double(), ordered[:, ceil(place)].double()
+    return torch.lerp(low, high, place - int(place))
 
 
 def _ramp_correlation(values: np.ndarray) -> float:

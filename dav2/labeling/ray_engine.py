@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 
 from dav2.labeling.attempts import Attempt, WaitingShards
-from dav2.labeling.engine import LabelingJob, excerpt, label_inline, make_labeler
+from dav2.labeling.engine import label_inline
+from dav2.labeling.job import LabelingJob, excerpt, make_labeler
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.ray_session import ENVIRONMENT, local_ray

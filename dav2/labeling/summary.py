@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from dav2.labeling.engine import LabelingJob
+from dav2.labeling.job import LabelingJob
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.store import ShardRecord, read_refused, read_rows
 

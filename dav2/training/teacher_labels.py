@@ -13,7 +13,8 @@ from torch import nn
 
 from dav2.data.images import decode_image
 from dav2.data.open import SourceLocation
-from dav2.labeling.labeler import Labeler, LabelingOptions, Preparer, resize_label
+from dav2.labeling.labeler import Labeler, resize_labels
+from dav2.labeling.prepare import LabelingOptions, Preparer
 from dav2.training.samples import TrainingSample
 
 
@@ -70,8 +71,8 @@ class TeacherLabels:
                 teacher = self._load_teacher()
             self._labeler = Labeler(teacher, self._options, device=self._device, teacher="")
         image = self._preparer.prepare(self._rows[index])
-        ((answer, _),) = self._labeler.label([image])
-        target = resize_label(answer, image.label_size)
+        answers = self._labeler.answer(self._labeler.stack([image]))
+        target = np.asarray(resize_labels(answers, image.label_size)[0].cpu().numpy())
         if num_bad := int(np.count_nonzero(~np.isfinite(target))):
             raise ValueError(
                 f"{image.sample_id}: expected finite values of the teacher, got {num_bad} that "

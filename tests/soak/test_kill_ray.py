@@ -1,10 +1,6 @@
 """Labelling by Ray's workers is killed at random moments: a worker, the driver, the whole tree."""
 
-import json
-import os
 import random
-import shutil
-import signal
 import subprocess
 import time
 import uuid
@@ -13,15 +9,26 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from dav2.data.shards import ShardReader, read_index
-from tests.fixtures.labelling import ARGUMENTS, Project
+from tests.fixtures.killed_labellings import (
+    MARK,
+    begin,
+    begun,
+    check_nothing_is_left,
+    check_whole,
+    committed,
+    end_all,
+    finish,
+    kill,
+    marked,
+    workers,
+)
+from tests.fixtures.labelling import Project
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 NUM_PHOTOGRAPHS = 400
 NUM_WORKERS = 2
-MARK = "DAV2_SOAK_MARK"
 LEFT_AFTER_S = 10.0
 
 
@@ -49,75 +56,7 @@ def mark(monkeypatch):
     value = uuid.uuid4().hex
     monkeypatch.setenv(MARK, value)
     yield value
-    for process in marked(value):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def begin(project):
-    for name in (".work", "data"):  # one that failed may have left neither
-        shutil.rmtree(project.folder / name, ignore_errors=True)
-
-
-def finish(process):
-    shown = "".join(process.communicate(timeout=600))
-    assert process.returncode == 0, shown
-    return shown
-
-
-def marked(value):
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            is_ours = process.environ().get(MARK) == value and process.pid != os.getpid()
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def workers(value):
-    found = []
-    for process in marked(value):
-        with suppress(psutil.Error):
-            if process.cmdline()[0].startswith("ray::_Worker"):
-                found.append(process)
-    return found
-
-
-def check_nothing_is_left(value, what):
-    deadline_s = time.monotonic() + LEFT_AFTER_S
-    while left := marked(value):
-        assert time.monotonic() < deadline_s, f"{what}: {[p.cmdline() for p in left]}"
-        time.sleep(0.2)
-
-
-def committed(project):
-    records = (project.folder / ".work" / "pseudo_label").glob("*/*/record.json")
-    return {path.parent.name: path.stat().st_mtime_ns for path in records}
-
-
-def kill(target, process, value):
-    """Kills one target with SIGKILL; False if there was nothing to kill any more."""
-    if process.poll() is not None:
-        return False
-    match target:
-        case "worker":
-            while process.poll() is None and not (alive := workers(value)):
-                time.sleep(0.1)
-            if process.poll() is not None:
-                return False
-            with suppress(psutil.NoSuchProcess):
-                alive[0].kill()
-        case "driver":
-            process.kill()
-        case "session":
-            os.killpg(process.pid, signal.SIGKILL)
-        case "tree":
-            process.kill()  # forked, so its mark does not show
-            for member in marked(value):
-                with suppress(psutil.NoSuchProcess):
-                    member.kill()
-    return True
+    end_all(value)
 
 
 def test_a_kill_at_any_moment_loses_and_repeats_nothing_and_leaves_no_process(project, mark, seed):
@@ -132,19 +71,14 @@ def test_a_kill_at_any_moment_loses_and_repeats_nothing_and_leaves_no_process(pr
     before = committed(project)
     if was_killed and target != "worker":
         process.wait(timeout=60)
-        check_nothing_is_left(mark, what)
-        begun = list((project.folder / ".work" / "pseudo_label").glob("*/.*.part"))
-        assert len(begun) <= NUM_WORKERS, what  # what was written in vain
+        check_nothing_is_left(mark, what, after_s=LEFT_AFTER_S)
+        assert len(begun(project)) <= NUM_WORKERS, what  # what was written in vain
         before = committed(project)
         process = project.start()
     finish(process)
-    check_nothing_is_left(mark, what)
-    now = committed(project)
-    assert before.items() <= now.items(), f"{what}: a committed shard was made again"
-    assert project.tree() == project.expected, f"{what}: other bytes"
-    assert len(ShardReader(project.folder / ARGUMENTS[2])) == NUM_PHOTOGRAPHS
-    assert len(read_index(project.folder / ARGUMENTS[2] / "manifest.parquet")) == NUM_PHOTOGRAPHS
-    assert not list(project.folder.rglob(".*.part"))
+    check_nothing_is_left(mark, what, after_s=LEFT_AFTER_S)
+    assert before.items() <= committed(project).items(), f"{what}: a shard was made again"
+    check_whole(project, NUM_PHOTOGRAPHS, what)
 
 
 def test_a_second_labelling_of_the_same_output_is_refused(project, mark):
@@ -178,5 +112,3 @@ def test_every_port_is_on_this_machine_alone(project, mark):
     finish(process)
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-    (summary,) = project.folder.rglob("summary.json")
-    assert json.loads(summary.read_bytes())["num_shards_set_aside"] == 0

@@ -1,18 +1,22 @@
 import json
+import shutil
 import signal
 import tarfile
 import time
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 import torch
 
 from dav2.data.files import sha256_of
 from dav2.data.shards import ShardReader, read_index
 from dav2.labeling.labeler import Labeler
+from dav2.labeling.store import held_alone
 from stages import pseudo_label
 from stages.imports import closure
 from stages.pseudo_label import PseudoLabelParams
+from tests.fixtures.full_disk import disk_for
 from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
 
 
@@ -154,11 +158,11 @@ def test_first_shards_with_bad_labels_stop_the_stage_before_the_others_are_made(
 def test_photographs_of_a_shard_set_aside_do_not_stop_the_stage(project, monkeypatch):
     answer, shards = Labeler.label, set()
 
-    def fail(labeler, images):
+    def fail(labeler, images, batch):
         shards.add(images[0].sample_id)
         if images[0].sample_id == min(shards):
             raise RuntimeError("no answer")
-        return answer(labeler, images)
+        return answer(labeler, images, batch)
 
     monkeypatch.setattr(Labeler, "label", fail)
     project.params["samples_per_shard"] = 20
@@ -196,6 +200,53 @@ def test_an_archive_that_was_cut_off_costs_its_own_photographs(project):
     summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
     assert summary["num_labelled"] + summary["num_quarantined"] == 12
     assert 0 < summary["num_quarantined"] <= 12
+
+
+def test_a_full_disk_ends_the_stage_in_one_line_and_keeps_what_was_committed(project):
+    project.params |= {"samples_per_shard": 4, "num_workers": 1}
+    project.write()
+    pseudo_label.main(*ARGUMENTS)
+    expected = project.tree()
+    (store,) = (project.folder / ".work" / "pseudo_label").iterdir()
+    sizes = {path.parent: path.stat().st_size for path in store.glob("*/shard.tar")}
+    largest, smallest = max(sizes.values()), min(sizes.values())
+    assert smallest < largest
+    shutil.rmtree(store)
+    shutil.rmtree(ARGUMENTS[2])
+    with (
+        disk_for(smallest),
+        pytest.raises(SystemExit, match=r"^pseudo_label: .*File too large") as caught,
+    ):
+        pseudo_label.main(*ARGUMENTS)
+    assert "\n" not in str(caught.value)
+    assert not ARGUMENTS[2].exists()
+    assert all((path / "record.json").is_file() for path in store.iterdir())
+    pseudo_label.main(*ARGUMENTS)
+    assert project.tree() == expected
+
+
+def test_a_second_labelling_of_one_project_is_refused_in_one_line(project):
+    with (
+        held_alone(project.folder / ".work" / "pseudo_label.lock"),
+        pytest.raises(SystemExit, match=r"expected one process at a time, got a second$"),
+    ):
+        pseudo_label.main(*ARGUMENTS)
+    assert not ARGUMENTS[2].exists()
+    pseudo_label.main(*ARGUMENTS)
+
+
+def test_a_source_that_vanished_costs_its_own_photographs(project):
+    project.add_photographs("other", 7)
+    project.params["max_quarantined_fraction"] = 1.0
+    project.write()
+    shutil.rmtree(project.folder / "other")
+    (project.folder / "other").mkdir()
+    pseudo_label.main(*ARGUMENTS)
+    summary = json.loads((ARGUMENTS[2] / "summary.json").read_bytes())
+    assert summary["sources"]["wild"] == {"num_labelled": 12, "num_samples": 12}
+    assert summary["sources"]["other"] == {"num_labelled": 0, "num_samples": 7}
+    reasons = pd.read_parquet(ARGUMENTS[2] / "quarantine.parquet")["reason"]
+    assert reasons.str.contains("expected a file, got nothing there").all()
 
 
 def test_a_teacher_of_metres_is_refused(project):

@@ -12,9 +12,10 @@ from torch import nn
 
 from dav2.data.images import encode_jpeg
 from dav2.data.open import SourceLocation
-from dav2.labeling.engine import LabelingJob, RayOptions, label_shards
-from dav2.labeling.labeler import LabelingOptions
+from dav2.labeling.engine import label_shards
+from dav2.labeling.job import LabelingJob, RayOptions
 from dav2.labeling.plan import plan_shards
+from dav2.labeling.prepare import LabelingOptions
 from dav2.labeling.store import find_shard, publish
 from dav2.labeling.summary import summarise
 
@@ -28,6 +29,7 @@ OPTIONS = LabelingOptions(
     check_scale=None,
     codec="png16",
     dtype="float32",
+    compile=False,
 )
 SHAPES = ((28, 42), (42, 28), (33, 50), (70, 56))
 

@@ -1,4 +1,4 @@
-"""Labels made on a GPU in bfloat16 agree with those of the CPU."""
+"""Labels made on a GPU agree with those of the CPU, in bfloat16 nearly, as integers exactly."""
 
 import dataclasses
 
@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from dav2.data.shards import ShardReader
+from dav2.labeling.codec import encode_label, max_code, pack
+from dav2.labeling.labeler import quantise
+from dav2.labeling.quality import label_statistics, statistics_on_device
 
 
 @pytest.mark.gpu
@@ -22,3 +25,21 @@ def test_bfloat16_labels_differ_little_from_those_of_the_cpu(photographs, tmp_pa
     for place in range(8):
         one, other = cpu.read(place).relative_depth, gpu.read(place).relative_depth
         np.testing.assert_allclose(one, other, atol=0.02 * np.ptp(one))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("codec", ["png16", "htj2k12"])
+def test_integers_and_statistics_of_a_map_are_those_of_the_cpu(codec):
+    random = np.random.default_rng(0)
+    several = random.normal(size=(4, 518, 686)).astype(np.float32)
+    several[1] = np.maximum(0, several[1])
+    several[2] = 0.7
+    on_device = torch.from_numpy(several).cuda()
+    codes, minima, maxima = quantise(on_device, max_code(codec))
+    described = statistics_on_device(on_device)
+    for place, values in enumerate(several):
+        expected = encode_label(values, codec)
+        assert pack(codes[place].cpu().numpy(), codec) == expected.data
+        assert (minima[place].item(), maxima[place].item()) == (expected.minimum, expected.maximum)
+        if values.std() > 0.1:
+            assert described[place] == pytest.approx(label_statistics(values), abs=1e-9)

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dav2.labeling.quality import (
     flip_inconsistency,
     label_statistics,
     scale_inconsistency,
+    statistics_on_device,
     worst_labels,
 )
 
@@ -23,6 +25,26 @@ def test_describes_a_map_worked_out_by_hand():
     # Rows -1, 0, 1 with means 0, 2, 4: covariance 4/3. Variances: rows 2/3, values 50/6 - 2 x 2.
     expected = (4 / 3) / np.sqrt(2 / 3 * 13 / 3)
     assert described["ramp_correlation"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (28, 42), (50, 50), (37, 49)])
+def test_statistics_of_the_device_are_those_of_the_host(size):
+    random = np.random.default_rng(0)
+    any_values = random.normal(size=size).astype(np.float32)
+    several = (
+        any_values,
+        np.maximum(0, any_values),
+        np.full(size, 7.5, np.float32),
+        np.zeros(size, np.float32),
+        random.random(size, dtype=np.float32) * np.float32(0.01) + 1000,
+        np.repeat(np.arange(size[0], dtype=np.float32)[:, None], size[1], axis=1),
+    )
+    found = statistics_on_device(torch.from_numpy(np.stack(several)))
+    for values, described in zip(several, found, strict=True):
+        expected = label_statistics(values)
+        correlation = expected.pop("ramp_correlation")
+        assert described.pop("ramp_correlation") == pytest.approx(correlation, abs=1e-9)
+        assert described == expected
 
 
 def test_percentiles_ignore_a_few_extremes():

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from dav2.labeling import ray_engine
-from dav2.labeling.engine import RayOptions, label_shards
+from dav2.labeling.engine import label_shards
+from dav2.labeling.job import RayOptions
 from dav2.labeling.plan import plan_shards
 
 NUM = 15
