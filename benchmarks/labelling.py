@@ -207,6 +207,7 @@ def _work(
 ) -> Work:
     options = LabelingOptions(
         short_side_px=given.short_side_px,
+        jpeg_scaling=False,
         image_short_side_px=given.short_side_px,
         jpeg_quality=95,
         max_aspect_ratio=4.0,

@@ -29,6 +29,7 @@ from dav2.labeling.summary import summarise
 
 OPTIONS = LabelingOptions(
     short_side_px=518,
+    jpeg_scaling=False,
     image_short_side_px=518,
     jpeg_quality=95,
     max_aspect_ratio=4.0,

@@ -171,6 +171,7 @@ def _teacher_labels(teacher: nn.Module, data: Data, options: argparse.Namespace)
     """Returns the photographs with the teacher's labels, each asked for once."""
     labelling = LabelingOptions(
         short_side_px=min(options.crop),
+        jpeg_scaling=False,
         image_short_side_px=2 * min(options.crop),
         jpeg_quality=95,
         max_aspect_ratio=4.0,
@@ -179,6 +180,7 @@ def _teacher_labels(teacher: nn.Module, data: Data, options: argparse.Namespace)
         check_scale=None,
         codec="png16",
         dtype="float32",
+        compile=False,
     )
     labels = TeacherLabels(
         data.photographs,

@@ -77,6 +77,9 @@ class PseudoLabelParams(Params):
     """Threads that decode photographs, and as many that encode labels."""
     short_side_px: Annotated[int, Field(gt=0, multiple_of=14)]
     """Short side of the teacher's input; the whole photograph, never a crop."""
+    jpeg_scaling: bool
+    """Whether large photographs are decoded at a half, a quarter or an eighth of their sides where
+    that is enough. The teacher then sees other pixels (36 to 46 dB apart)."""
     image_short_side_px: PositiveInt
     """Largest short side of a photograph in a shard."""
     jpeg_quality: Annotated[int, Field(ge=1, le=95)]
@@ -180,6 +183,7 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
     default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if on_gpu else "float32"
     options = LabelingOptions(
         short_side_px=params.short_side_px,
+        jpeg_scaling=params.jpeg_scaling,
         image_short_side_px=params.image_short_side_px,
         jpeg_quality=params.jpeg_quality,
         max_aspect_ratio=params.max_aspect_ratio,

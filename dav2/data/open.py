@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from dav2.data.images import MAX_PIXELS
+from dav2.data.images import MAX_PIXELS, decode_image
 from dav2.data.manifest import extra_files
 from dav2.data.reader import NoOptions, Options, reader_options
 from dav2.data.sample import DepthSample, Reader, SampleFiles
 from dav2.data.storage import RememberingStorage, Storage, open_storage
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+_JPEG_START = b"\xff\xd8\xff"
 
 DatasetName = Literal[
     "hypersim",
@@ -270,13 +271,13 @@ class ManifestReader:
                 f"manifest: expected only sources that are located, got {', '.join(missing)}"
             )
         pixels = manifest["width"].astype("int64") * manifest["height"].astype("int64")
-        max_pixels = int(pixels.max()) if len(manifest) else MAX_PIXELS
+        self._max_pixels = int(pixels.max()) if len(manifest) else MAX_PIXELS
         self._storages = {
             name: RememberingStorage(open_storage(sources[name].root))
             for name in sorted(set(manifest["source"]))
         }
         self._readers = {
-            name: sources[name].open(max_pixels=max_pixels, storage=storage)
+            name: sources[name].open(max_pixels=self._max_pixels, storage=storage)
             for name, storage in self._storages.items()
         }
         columns = ["source", "sample_id", "scene", "image", "depth", "extra", "image_hash"]
@@ -295,8 +296,15 @@ class ManifestReader:
         reader, files, _ = self._row(index)
         return reader.read_image(files)
 
-    def read_ingested(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], bytes]:
+    def read_ingested(
+        self, index: int, *, at_least_px: int | None = None
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], bytes]:
         """Returns one row's image and the bytes of its file, read once.
+
+        Args:
+            index: Place in the manifest.
+            at_least_px: Where full size is not needed: a JPEG that is a sample by itself may come
+                smaller, as from `decode_image`; None for full size.
 
         Raises:
             ChangedFileError: If it is not the file that was ingested; else as its reader does.
@@ -309,6 +317,10 @@ class ManifestReader:
                 raise ChangedFileError(
                     f"{files.image}: expected the file that was ingested, got one changed since"
                 )
+            if at_least_px is not None and data.startswith(_JPEG_START) and _is_image_alone(files):
+                where, most = files.image, self._max_pixels
+                image = decode_image(data, max_pixels=most, where=where, at_least_px=at_least_px)
+                return image, data
             return reader.read_image(files), data
 
     def _row(self, index: int) -> tuple[Reader, SampleFiles, str]:
@@ -321,3 +333,8 @@ class ManifestReader:
             extra=extra_files(row["extra"]),
         )
         return self._readers[row["source"]], files, row["sample_id"]
+
+
+def _is_image_alone(files: SampleFiles) -> bool:
+    """Returns whether nothing but its image decides what is read of a sample."""
+    return files.depth is None and not files.extra

@@ -5,6 +5,7 @@ Axes: B batch, H, W pixels of the image, h, w pixels of the teacher's input.
 
 import hashlib
 import io
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dav2.labeling.codec import CodecName
 _COLUMNS = ["sample_id", "source", "image", "height", "width"]
 _JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 0x0112
+_SCALES = (1, 2, 4, 8)  # of libjpeg, as Pillow asks for them
 # Another format under this name, or metadata that Pillow cannot read: encoded anew.
 _NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
 
@@ -33,6 +35,9 @@ class LabelingOptions:
 
     short_side_px: int
     """Short side of the teacher's input, a multiple of 14; nothing is cropped."""
+    jpeg_scaling: bool
+    """Whether libjpeg decodes a large photograph at a half, a quarter or an eighth of its sides, as
+    far as neither the teacher nor the shard needs more: other pixels, at less time."""
     image_short_side_px: int
     """Largest short side of an image in a shard; larger ones are reduced to it."""
     jpeg_quality: int
@@ -84,6 +89,7 @@ class Preparer:
         self._reader = ManifestReader(manifest, sources)
         self._rows = cast("list[dict[str, Any]]", manifest[_COLUMNS].to_dict("records"))
         self._options = options
+        self._at_least_px = _needed_px(options) if options.jpeg_scaling else None
 
     def size_of(self, row: int) -> tuple[int, int]:
         """Returns the teacher's input size of a place in the manifest; (0, 0) if it is refused."""
@@ -106,14 +112,15 @@ class Preparer:
                 f"{entry['image']}: expected sides of 1 px or more and an aspect ratio of at most "
                 f"{options.max_aspect_ratio}, got {entry['height']} x {entry['width']} px"
             )
-        image, data = self._reader.read_ingested(row)
-        height, width = image.shape[:2]
-        if (height, width) != (entry["height"], entry["width"]):
+        image, data = self._reader.read_ingested(row, at_least_px=self._at_least_px)
+        size = height, width = entry["height"], entry["width"]
+        scales = (1,) if self._at_least_px is None else _SCALES
+        if image.shape[:2] not in {(-(-height // scale), -(-width // scale)) for scale in scales}:
             raise ValueError(
-                f"{entry['image']}: expected {entry['height']} x {entry['width']} px as in the "
-                f"manifest, got {height} x {width} px"
+                f"{entry['image']}: expected {height} x {width} px as in the manifest, "
+                f"got {image.shape[0]} x {image.shape[1]} px"
             )
-        jpeg, jpeg_size = self._jpeg(data, image)
+        jpeg, jpeg_size = self._jpeg(data, image, size)
         short_side_px = min(options.image_short_side_px, height, width)
         is_checked = _is_chosen(entry["sample_id"], options.check_fraction)
         return PreparedImage(
@@ -124,29 +131,36 @@ class Preparer:
             label_size=prepare_size(height, width, short_side_px=short_side_px),
             teacher_input=resize_image(image, self.size_of(row)),
             is_checked=is_checked,
-            rescaled_input=self._rescaled(image) if is_checked else None,
+            rescaled_input=self._rescaled(image, size) if is_checked else None,
         )
 
-    def _rescaled(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "_ _ 3"] | None:
+    def _rescaled(
+        self, image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
+    ) -> UInt8[np.ndarray, "_ _ 3"] | None:
         scale = self._options.check_scale
         if scale is None:
             return None
         short_side_px = max(1, round(scale * self._options.short_side_px))
-        height, width = image.shape[:2]
-        return resize_image(image, prepare_size(height, width, short_side_px=short_side_px))
+        return resize_image(image, prepare_size(*size, short_side_px=short_side_px))
 
     def _jpeg(
-        self, data: bytes, image: UInt8[np.ndarray, "H W 3"]
+        self, data: bytes, image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
     ) -> tuple[bytes, tuple[int, int]]:
-        height, width = image.shape[:2]
+        height, width = size
         limit = self._options.image_short_side_px
         if min(height, width) > limit:
             factor = limit / min(height, width)
             height, width = (max(1, round(side * factor)) for side in (height, width))
             image = resize_image(image, (height, width))
-        elif len(data) <= image.size and _is_upright_jpeg(data):
+        elif len(data) <= 3 * height * width and _is_upright_jpeg(data):
             return data, (height, width)
         return encode_jpeg(image, quality=self._options.jpeg_quality), (height, width)
+
+
+def _needed_px(options: LabelingOptions) -> int:
+    """Returns the shortest side that serves the teacher at each resolution, and the shard."""
+    seen = options.short_side_px * max(1.0, options.check_scale or 1.0)
+    return max(math.ceil(seen), options.image_short_side_px)
 
 
 def _is_chosen(sample_id: str, fraction: float) -> bool:

@@ -21,6 +21,7 @@ from dav2.labeling.summary import summarise
 
 OPTIONS = LabelingOptions(
     short_side_px=28,
+    jpeg_scaling=False,
     image_short_side_px=28,
     jpeg_quality=95,
     max_aspect_ratio=3.0,

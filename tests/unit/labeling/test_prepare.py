@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dav2.data.images import decode_image
+from dav2.data.images import EncodedImage, decode_image
 from dav2.data.open import ChangedFileError
 from dav2.labeling.prepare import Preparer
 
@@ -51,6 +51,45 @@ def test_anything_but_a_plain_jpeg_is_encoded_anew(photographs, tmp_path, save):
     assert image.jpeg != source
     assert image.jpeg[:3] == b"\xff\xd8\xff"
     assert decode_image(image.jpeg).shape == (20, 30, 3)
+
+
+def test_a_large_jpeg_is_decoded_smaller_where_that_is_enough(photographs, tmp_path, monkeypatch):
+    decoded = []
+    whole = EncodedImage.decode
+
+    def decode(self, *, at_least_px=None):
+        image = whole(self, at_least_px=at_least_px)
+        decoded.append(image.shape[:2])
+        return image
+
+    monkeypatch.setattr(EncodedImage, "decode", decode)
+    large = Image.fromarray((np.add.outer(np.arange(361), np.arange(602)) // 4).astype(np.uint8))
+    options = {
+        "height": 361,
+        "width": 602,
+        "short_side_px": 28,
+        "image_short_side_px": 60,
+        "check_fraction": 1.0,
+        "check_scale": 3.0,
+    }
+    _, exact = prepared(photographs, tmp_path, large.save, **options)
+    _, scaled = prepared(photographs, tmp_path, large.save, jpeg_scaling=True, **options)
+    assert decoded == [(361, 602), (91, 151)]  # the other resolution needs 84
+    assert scaled.jpeg_size == exact.jpeg_size == (60, 100)
+    assert decode_image(scaled.jpeg).shape == (60, 100, 3)
+    assert scaled.label_size == exact.label_size
+    assert scaled.teacher_input.shape == exact.teacher_input.shape == (28, 42, 3)
+    assert scaled.rescaled_input.shape == (84, 140, 3)
+    difference = np.abs(scaled.teacher_input.astype(int) - exact.teacher_input.astype(int))
+    assert 0 < difference.max() <= 40
+
+
+@pytest.mark.parametrize("scaling", [False, True])
+def test_a_photograph_of_another_size_than_its_row_is_refused(photographs, tmp_path, scaling):
+    with pytest.raises(
+        ValueError, match=r"000\.jpg: expected 50 x 60 px as in the manifest, got 20"
+    ):
+        prepared(photographs, tmp_path, picture().save, height=50, width=60, jpeg_scaling=scaling)
 
 
 def jpeg_bytes(path):
