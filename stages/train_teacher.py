@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import PositiveInt
+
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
 from stages.params import load
@@ -17,6 +19,7 @@ from stages.training import (
     labelled_samples,
     publish,
     train,
+    weighted_sources,
     weights_mark,
 )
 from stages.training_params import LabelNoise, RelativeLossParams, TrainingParams, fit_config
@@ -40,6 +43,9 @@ class TrainTeacherParams(TrainingParams):
     random weights."""
     label_noise: LabelNoise
     """Of what is trained on; `{}` for none."""
+    source_weights: dict[str, PositiveInt]
+    """Of as many samples as all weights add up to, how many are of each source; `{}` for plain
+    concatenation as in the papers, each source seen as often as it has samples."""
     losses: RelativeLossParams
 
 
@@ -74,7 +80,8 @@ def main(manifest_path: Path, checkpoint: Path, reports: Path) -> None:
             noise=params.label_noise,
         )
         losses = LossConfig("inverse_depth", **params.losses.model_dump())
-        config = fit_config(params, name="teacher", losses=losses)
+        mixture = weighted_sources(data[0], params.source_weights, where=str(manifest_path))
+        config = fit_config(params, name="teacher", losses=losses, mixture=mixture)
         if weights is None:
             model, given = initial_model(params.encoder, params.seed, encoder_weights)
             fitted, mark = train(

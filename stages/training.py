@@ -1,6 +1,7 @@
 """What the training stages share: samples, initial models, fingerprints and outputs."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from dav2.models.depth_anything import DepthAnything
     from dav2.training.fit import FitConfig, Fitted
+    from dav2.training.mixture import Part
     from dav2.training.samples import Samples
     from stages.tracking import Run
 
@@ -97,6 +99,33 @@ def labelled_samples(
         LabelledSamples(held_out, sources, max_depth_m=max_depth_m),
         mark,
     )
+
+
+def weighted_sources(
+    samples: "Samples", weights: Mapping[str, int], *, where: str
+) -> "tuple[Part, ...]":
+    """Returns how often the sources of labelled samples are drawn; nothing without weights.
+
+    Args:
+        samples: Of a manifest, whose ids begin with their sources.
+        weights: Of each source.
+        where: The manifest, for messages.
+
+    Raises:
+        ValueError: If the weights are not those of its sources.
+    """
+    from dav2.training.mixture import Part
+
+    if not weights:
+        return ()
+    named = (sample_id.partition("-")[0] for sample_id in samples.sample_ids)
+    counts = [(source, len(list(found))) for source, found in groupby(named)]
+    if sorted(weights) != (known := sorted(source for source, _ in counts)):
+        raise ValueError(
+            f"{where}: expected source_weights of each of the sources {', '.join(known)}, "
+            f"got {', '.join(sorted(weights))}"
+        )
+    return tuple(Part(count, weights[source]) for source, count in counts)
 
 
 def pseudo_labels(

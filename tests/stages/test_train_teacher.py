@@ -245,6 +245,23 @@ def test_a_lower_floor_takes_the_training_that_a_higher_one_refused(project, mon
     assert MODEL.exists()
 
 
+def test_weights_of_sources_reach_the_training(project, monkeypatch):
+    configs = []
+
+    def train(*_, config, **__):
+        configs.append(config)
+        raise InterruptedError
+
+    monkeypatch.setattr("stages.train_teacher.train", train)
+    project.params["train_teacher"]["source_weights"] = {"rooms": 3}
+    project.write_params()
+    with pytest.raises(InterruptedError):
+        main()
+    ((num_samples, weight),) = configs[0].mixture
+    assert num_samples > 0
+    assert weight == 3
+
+
 def test_a_disk_too_full_for_the_model_costs_no_step(project, monkeypatch):
     main()
     outputs = (MODEL, *sorted(REPORTS.iterdir()))

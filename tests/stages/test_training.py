@@ -1,10 +1,14 @@
 """What the training stages share."""
 
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dav2.training.mixture import interleaved
 from stages import finetune_metric, train_student
+from stages.training import weighted_sources
 
 HERE = Path("nothing")
 
@@ -21,3 +25,26 @@ HERE = Path("nothing")
 def test_an_unknown_encoder_or_second_word_is_refused(main, num_paths, words, message):
     with pytest.raises(ValueError, match=rf"expected an encoder of vit.* and .*{message}"):
         main(*words, *[HERE] * num_paths)
+
+
+SAMPLES = SimpleNamespace(sample_ids=("drive-a", "drive-b-1", "studio-a", "studio-b", "studio-c"))
+
+
+def test_sources_are_drawn_by_weight():
+    parts = weighted_sources(SAMPLES, {"studio": 1, "drive": 3}, where="rows")
+    drawn = Counter(
+        SAMPLES.sample_ids[interleaved(position, parts, seed=0)].partition("-")[0]
+        for position in range(80)
+    )
+    assert drawn == {"drive": 60, "studio": 20}
+
+
+def test_without_weights_sources_are_one_set():
+    assert weighted_sources(SAMPLES, {}, where="rows") == ()
+
+
+@pytest.mark.parametrize("weights", [{"drive": 1}, {"drive": 1, "studio": 1, "wild": 1}])
+def test_weights_of_other_sources_are_refused(weights):
+    got = ", ".join(weights)
+    with pytest.raises(ValueError, match=f"^rows: expected .* sources drive, studio, got {got}$"):
+        weighted_sources(SAMPLES, weights, where="rows")
