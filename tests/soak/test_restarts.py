@@ -131,7 +131,8 @@ def team():
 def client(team):
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=team.servers.address("mlflow"))
+    uri = team.servers.address("mlflow")
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)  # whatever other tests have set
 
 
 def runs(client):
