@@ -14,8 +14,7 @@ from typing import assert_never
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.models.beit import Beit
-from timm.models.vision_transformer_sam import VisionTransformerSAM
+from timm.models import beit, vision_transformer_sam
 from torch import Tensor, nn
 
 from dav2.data.transforms import IMAGE_DEVIATION, IMAGE_MEAN
@@ -54,7 +53,7 @@ def build_encoder(
             assert_never(config.family)
 
 
-class BeitEncoder(Beit):  # type: ignore[misc]  # mypy does not follow timm: base is Any
+class BeitEncoder(beit.Beit):  # type: ignore[misc]  # mypy does not follow timm: base is Any
     """BEiT (Bao et al. 2021, arXiv:2106.08254) that returns the patch tokens of four blocks.
 
     Parameters carry the names of timm's `beit_base_patch16_384` and `beit_large_patch16_384`. The
@@ -105,7 +104,7 @@ class BeitEncoder(Beit):  # type: ignore[misc]  # mypy does not follow timm: bas
         return tuple(features)
 
 
-class SamEncoder(VisionTransformerSAM):  # type: ignore[misc]  # as above
+class SamEncoder(vision_transformer_sam.VisionTransformerSAM):  # type: ignore[misc]  # as above
     """The image encoder of Segment Anything (Kirillov et al. 2023, arXiv:2304.02643), likewise.
 
     Four blocks attend to the whole image, the others to windows of 14 x 14 patches. Parameters
@@ -176,7 +175,7 @@ class _BeitAttention(nn.Module):
     timm's holds what its table says of one grid; this one resizes the table for each image.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: beit.Attention) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         self.qkv, self.proj = attention.qkv, attention.proj
@@ -195,7 +194,7 @@ class _BeitAttention(nn.Module):
         """
         biases = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
         mixed = F.linear(tokens, self.qkv.weight, biases)
-        query, key, value = mixed.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = _by_head(mixed, self.num_heads)
         bias = self._bias(*shared_rel_pos_bias).to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         joined: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
@@ -207,16 +206,16 @@ class _BeitAttention(nn.Module):
         The table holds a row for each difference between the places of two patches, then one for
         the class token's look at patches, one for theirs at it, and one for its look at itself.
         """
-        table = self.relative_position_bias_table.float().T
-        side = math.isqrt(table.shape[1] - 3)
-        differences = table[None, :, :-3].unflatten(2, (side, side))
+        table: Tensor = self.relative_position_bias_table.float().T[None]
+        side = math.isqrt(table.shape[2] - 3)
+        differences = table[..., :-3].reshape(1, self.num_heads, side, side)
         size = (2 * rows - 1, 2 * columns - 1)
         if size != (side, side):
             differences = F.interpolate(differences, size=size, mode="bicubic")
         over_rows = _between(differences, rows, dim=2)
         patches = _between(over_rows, columns, dim=3)  # 1 h R C R C
         patches = patches.flatten(4).flatten(2, 3)
-        to_patches, to_token, itself = table[None, :, -3:, None].split(1, dim=2)
+        to_patches, to_token, itself = (table[:, :, place, None, None] for place in (-3, -2, -1))
         num_patches = rows * columns
         first = torch.cat([itself, to_patches.expand(-1, -1, -1, num_patches)], dim=3)
         others = torch.cat([to_token.expand(-1, -1, num_patches, -1), patches], dim=3)
@@ -229,7 +228,7 @@ class _SamAttention(nn.Module):
     timm's makes indices on the CPU in each block, for which a GPU waits.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: vision_transformer_sam.Attention) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         self.qkv, self.proj = attention.qkv, attention.proj
@@ -237,16 +236,21 @@ class _SamAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B R C D"]) -> Float[Tensor, "B R C D"]:
         rows, columns = tokens.shape[1:3]
-        mixed = self.qkv(tokens.flatten(1, 2)).unflatten(2, (3, self.num_heads, -1))
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        places = query.unflatten(2, (rows, columns))
+        query, key, value = _by_head(self.qkv(tokens.flatten(1, 2)), self.num_heads)
+        places = query.reshape(*query.shape[:2], rows, columns, -1)
         of_rows = torch.einsum("bhrcd,rdk->bhrck", places, _along(self.rel_pos_h, rows))
         of_columns = torch.einsum("bhrcd,cdk->bhrck", places, _along(self.rel_pos_w, columns))
         bias = of_rows[..., None] + of_columns[..., None, :]
         bias = bias.flatten(4).flatten(2, 3).to(query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         joined: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return joined.unflatten(1, (rows, columns))
+        return joined.reshape(tokens.shape)
+
+
+def _by_head(mixed: Float[Tensor, "B T D3"], num_heads: int) -> Float[Tensor, "3 B h T D1"]:
+    """Returns queries, keys and values, which lie side by side in each token."""
+    batch, length, _ = mixed.shape
+    return mixed.reshape(batch, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
 
 
 def _along(table: Float[Tensor, "S D"], length: int) -> Float[Tensor, "L D L"]:

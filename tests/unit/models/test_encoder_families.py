@@ -7,45 +7,15 @@ import torch
 import torch.nn.functional as F
 
 from dav2.data.transforms import IMAGE_DEVIATION, IMAGE_MEAN
-from dav2.models import depth_anything, encoder, encoder_families
 from dav2.models.checkpoints import load, load_encoder_weights, save
 from dav2.models.depth_anything import DepthAnything, ModelConfig
-from dav2.models.dpt import HeadConfig
-from dav2.models.encoder import Encoder, EncoderConfig, encoder_config
+from dav2.models.encoder import Encoder, encoder_config
 from dav2.models.encoder_families import BeitEncoder, SamEncoder, build_encoder
 from dav2.models.export import export
 from dav2.models.interchange import read_foreign
 from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.groups import parameter_groups
-
-BEIT = EncoderConfig(48, 8, 3, (1, 3, 5, 7), native_px=56, family="beit", layer_scale=0.1)
-SAM = EncoderConfig(48, 8, 3, (1, 3, 5, 7), native_px=280, family="sam")
-SMALL = {"beitl": BEIT, "saml": SAM}
-TIMMS = {
-    "beitb": "beit_base_patch16_384",
-    "beitl": "beit_large_patch16_384",
-    "samb": "samvit_base_patch16",
-    "saml": "samvit_large_patch16",
-}
-
-
-def timms(name, config, **sizes):
-    """timm's model of the same size, with random weights."""
-    torch.manual_seed(1)
-    model = timm.create_model(
-        TIMMS[name],
-        pretrained=False,
-        embed_dim=config.width,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        img_size=config.native_px // 14 * 16,
-        **({"global_attn_indexes": (1, 3, 5, 7)} if config.family == "sam" else {}),
-        **sizes,
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+from tests.fixtures.encoder_families import BEIT, SMALL, TIMMS, shrink, timms
 
 
 def timms_features(name, model, images, layers):
@@ -68,16 +38,23 @@ def own_encoder(name, theirs):
     return made.eval()
 
 
+def for_grid(beit, rows, columns):
+    """timm's BEiT of another grid, whose tables timm resizes; its `set_input_size` spaces them
+    otherwise."""
+    wide = timms("beitl", BEIT, img_size=(16 * rows, 16 * columns))
+    weights = beit.state_dict()
+    for key, value in wide.state_dict().items():
+        if key.endswith("_table"):
+            weights[key] = timm.layers.resize_rel_pos_bias_table_simple(
+                weights[key], (rows, columns), value.shape
+            )
+    wide.load_state_dict(weights)
+    return wide
+
+
 @pytest.fixture
 def small(monkeypatch):
-    """Makes `beitl` and `saml` so small that a test with a whole model takes no time."""
-
-    def shrunk(name):
-        return SMALL.get(name) or EncoderConfig(32, 4, 1, (0, 1, 2, 3), native_px=56)
-
-    monkeypatch.setattr(encoder, "_evenly", shrunk)
-    head = HeadConfig(8, (8, 8, 16, 16), hidden_channels=8)
-    monkeypatch.setattr(depth_anything, "head_config", lambda name: head)
+    shrink(monkeypatch)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -89,12 +66,7 @@ def test_features_are_timms(name, at_native):
     px = config.native_px
     images = torch.randn(2, 3, *((px, px) if at_native else (70, 238)))
     if name == "beitl" and not at_native:
-        with torch.no_grad():  # timm's own `set_input_size` spaces the differences otherwise
-            theirs.patch_embed.strict_img_size = False
-            for block in theirs.blocks:
-                resized = by_timms_other_resizing(block.attn.relative_position_bias_table, 5, 17)
-                block.attn.set_window_size((5, 17))
-                block.attn.relative_position_bias_table.copy_(resized)
+        theirs = for_grid(theirs, 5, 17)
     with torch.no_grad():
         expected = timms_features(name, theirs, images, config.layers)
         found = ours(images)
@@ -103,13 +75,6 @@ def test_features_are_timms(name, at_native):
         assert own.shape == reference.shape == (2, images.shape[2] * images.shape[3] // 196, 48)
         assert torch.allclose(own, reference, rtol=1e-4, atol=1e-4)
         assert own.std() > 0.1
-
-
-def by_timms_other_resizing(table, rows, columns):
-    num_differences = (2 * rows - 1) * (2 * columns - 1)
-    return timm.layers.resize_rel_pos_bias_table_simple(
-        table, (rows, columns), (num_differences + 3, table.shape[1])
-    )
 
 
 @pytest.mark.parametrize("name", TIMMS)
@@ -215,19 +180,6 @@ def test_every_weight_gets_a_gradient_which_recomputing_leaves_as_it_is(small, n
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_compiled_blocks_compute_the_same(small, name):
-    torch.manual_seed(2)
-    model = build_encoder(name).eval()
-    images = torch.randn(1, 3, 28, 42)
-    with torch.no_grad():
-        expected = model(images)
-        for block in model.blocks[:2]:  # SAM's second attends to the whole image
-            block.compile(dynamic=False, backend="eager", fullgraph=True)
-        for plain, compiled in zip(expected, model(images), strict=True):
-            assert torch.allclose(plain, compiled, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", SMALL)
 def test_layers_have_their_rates(small, name):
     model = DepthAnything(ModelConfig(name))
     groups = parameter_groups(model, encoder_lr=1.0, decoder_lr=10.0, layer_decay=0.5)
@@ -263,4 +215,3 @@ def test_the_family_decides_the_class():
         assert type(build_encoder("vits", version=1)) is Encoder
         assert type(build_encoder("samb", version=1)) is SamEncoder
         assert build_encoder("beitb", version=1).config.layers == (8, 9, 10, 11)
-    assert encoder_families.AnyEncoder == Encoder | BeitEncoder | SamEncoder
