@@ -289,7 +289,7 @@ def test_encoders_of_other_families_start_from_timms_files(project, monkeypatch,
     assert metadata["validation"]["step"] == 2
     assert pd.read_csv(REPORTS / "curves.csv")["loss"].between(0, 10).all()
     moved = [(value - given[key]).abs().max() for key, value in model.encoder.state_dict().items()]
-    assert 0 < max(moved) < 1e-3
+    assert 0 < max(moved) < 1e-2  # of numbers around 0.1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

@@ -12,6 +12,7 @@ from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import Encoder, encoder_config
 from dav2.models.encoder_families import BeitEncoder, SamEncoder, build_encoder
 from dav2.models.export import export
+from dav2.models.inference import prepare
 from dav2.models.interchange import read_foreign
 from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.groups import parameter_groups
@@ -215,3 +216,17 @@ def test_the_family_decides_the_class():
         assert type(build_encoder("vits", version=1)) is Encoder
         assert type(build_encoder("samb", version=1)) is SamEncoder
         assert build_encoder("beitb", version=1).config.layers == (8, 9, 10, 11)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_predicts_nearly_the_same(small, name):
+    torch.manual_seed(3)
+    model = DepthAnything(ModelConfig(name)).eval()
+    images = torch.randn(1, 3, 56, 42)
+    with torch.no_grad():
+        expected = model(images)
+        prepare(model, device="cpu", precision="bfloat16")
+        found = model(images.bfloat16())
+    assert model.encoder.blocks[0].attn.qkv.weight.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.1 * (expected.max() - expected.min())
