@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from dav2.data.files import write_json, written_whole
-from dav2.models.encoder import EncoderName
+from dav2.models.encoder import EncoderName, encoder_config
 from stages.fingerprint import code_fingerprint, fingerprint
 from stages.params import Params, load
 from stages.program import run
@@ -65,7 +65,9 @@ def main(encoder: str, manifest_path: Path, checkpoint: Path, reports: Path) -> 
         ValueError: If arguments, parameters or images do not fit, or numbers go wrong while
             training.
     """
-    known: dict[str, EncoderName] = {name: name for name in get_args(EncoderName)}
+    known: dict[str, EncoderName] = {
+        name: name for name in get_args(EncoderName) if encoder_config(name).family == "dinov2"
+    }
     if encoder not in known:
         raise ValueError(
             f"warm_encoder: expected an encoder of {', '.join(known)}, got {encoder!r}"

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dav2.models.dpt import DPTHead, head_config
-from dav2.models.encoder import PATCH_PX, Encoder, EncoderName, Version
+from dav2.models.encoder import PATCH_PX, EncoderName, Version
+from dav2.models.encoder_families import AnyEncoder, build_encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class DepthAnything(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder, version=config.version)
+        self.encoder: AnyEncoder = build_encoder(config.encoder, version=config.version)
         self.head = DPTHead(
             self.encoder.config.width,
             head_config(config.encoder),

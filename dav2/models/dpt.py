@@ -33,8 +33,8 @@ class HeadConfig:
 def head_config(encoder: EncoderName) -> HeadConfig:
     """Returns the channel counts that belong to an encoder.
 
-    `vits` to `vitg` are the table of the Depth Anything V2 code (`run.py`); the small ones are
-    ours, cut so that the head does not outweigh the encoder.
+    `vits` to `vitg` are the table of the Depth Anything V2 code (`run.py`), which BEiT's and SAM's
+    share by width; the small ones are ours, cut so that the head does not outweigh the encoder.
     """
     match encoder:
         case "vit64x4":
@@ -45,9 +45,9 @@ def head_config(encoder: EncoderName) -> HeadConfig:
             return HeadConfig(48, (48, 96, 192, 192), hidden_channels=16)
         case "vits" | "vits_reg":
             return HeadConfig(64, (48, 96, 192, 384))
-        case "vitb" | "vitb_reg":
+        case "vitb" | "vitb_reg" | "beitb" | "samb":
             return HeadConfig(128, (96, 192, 384, 768))
-        case "vitl" | "vitl_reg":
+        case "vitl" | "vitl_reg" | "beitl" | "saml":
             return HeadConfig(256, (256, 512, 1024, 1024))
         case "vitg" | "vitg_reg":
             return HeadConfig(384, (1536, 1536, 1536, 1536))

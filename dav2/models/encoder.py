@@ -30,6 +30,10 @@ EncoderName = Literal[
     "vitb_reg",
     "vitl_reg",
     "vitg_reg",
+    "beitb",
+    "beitl",
+    "samb",
+    "saml",
 ]
 
 Version = Literal[1, 2]
@@ -49,6 +53,10 @@ class EncoderConfig:
     """Indices of the blocks whose output the head reads."""
     native_px: int = 518
     """Side of the square image for whose grid position embeddings are stored."""
+    family: Literal["dinov2", "beit", "sam"] = "dinov2"
+    """`Encoder` computes the first, `dav2.models.encoder_families` the others."""
+    layer_scale: float = 1.0
+    """Start of the factors of each block's two branches; SAM has none."""
     swiglu: bool = False
     """SwiGLU in place of the two-layer perceptron (the giant model only)."""
     num_registers: int = 0
@@ -70,7 +78,8 @@ def encoder_config(name: EncoderName, *, version: Version = 2) -> EncoderConfig:
     `vits` to `vitg` are DINOv2's (Oquab et al. 2023, arXiv:2304.07193) with the layers that the
     Depth Anything V2 code reads (`depth_anything_v2/dpt.py`); those with `_reg` are the variants
     with register tokens that the paper compares in its Table 13. The small ones, named width x
-    depth, are ours: heads of 32 or 64 channels, four layers spread evenly.
+    depth, are ours: heads of 32 or 64 channels, four layers spread evenly. `beitb` and `beitl` are
+    BEiT's of 384 px, `samb` and `saml` those of Segment Anything (`dav2.models.encoder_families`).
 
     Args:
         name: Which one.
@@ -107,12 +116,40 @@ def _evenly(name: EncoderName) -> EncoderConfig:
             return _with_registers(_evenly("vitl"))
         case "vitg_reg":
             return _with_registers(_evenly("vitg"))
+        case "beitb":
+            return _beit(_evenly("vitb"), layer_scale=0.1)
+        case "beitl":
+            return _beit(_evenly("vitl"), layer_scale=1e-5)
+        case "samb":
+            return _sam(_evenly("vitb"))
+        case "saml":
+            return _sam(_evenly("vitl"))
         case _:
             assert_never(name)
 
 
 def _with_registers(config: EncoderConfig) -> EncoderConfig:
     return replace(config, num_registers=4, position_offset=0.0, antialias_positions=True)
+
+
+def _beit(config: EncoderConfig, *, layer_scale: float) -> EncoderConfig:
+    return replace(
+        config,
+        layers=_quarters(config),
+        native_px=24 * PATCH_PX,
+        family="beit",
+        layer_scale=layer_scale,
+    )
+
+
+def _sam(config: EncoderConfig) -> EncoderConfig:
+    return replace(config, layers=_quarters(config), family="sam", native_px=64 * PATCH_PX)
+
+
+def _quarters(config: EncoderConfig) -> tuple[int, int, int, int]:
+    # Where MiDaS 3.1 reads BEiT, and the blocks of SAM that attend to the whole image.
+    step = config.depth // 4
+    return step - 1, 2 * step - 1, 3 * step - 1, 4 * step - 1
 
 
 class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow timm: base is Any
@@ -130,6 +167,11 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
 
     def __init__(self, name: EncoderName, *, version: Version = 2) -> None:
         config = encoder_config(name, version=version)
+        if config.family != "dinov2":
+            raise ValueError(
+                f"{name}: expected an encoder of DINOv2's kind, which masked images and exports "
+                f"to onnx and pt2 need, got one of {config.family}"
+            )
         super().__init__(
             img_size=config.native_px,
             patch_size=PATCH_PX,
@@ -137,7 +179,7 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
             depth=config.depth,
             num_heads=config.num_heads,
             num_classes=0,
-            init_values=1.0,
+            init_values=config.layer_scale,
             dynamic_img_size=True,
             # A packed SwiGLU halves its hidden width: 1536 channels get DINOv2's 4096.
             mlp_ratio=2 * 2.66667 if config.swiglu else 4.0,
@@ -170,35 +212,22 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
         Raises:
             ValueError: Height or width is not a multiple of the patch.
         """
-        height, width = images.shape[-2:]
-        if height % PATCH_PX or width % PATCH_PX or not height or not width:
-            raise ValueError(
-                f"encoder: expected images with sides that are multiples of {PATCH_PX} px, "
-                f"got {height} x {width}"
-            )
+        rows, columns = grid_of(images)
         patches = self.patch_embed(images).flatten(1, 2)
         if masked is not None:
             patches = torch.where(masked[..., None], self.mask_token.to(patches.dtype), patches)
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        tokens = tokens + self._positions(height // PATCH_PX, width // PATCH_PX).to(tokens.dtype)
+        tokens = tokens + self._positions(rows, columns).to(tokens.dtype)
         num_registers = self.config.num_registers
         if num_registers:
             registers = self.reg_token.expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
         features = []
         for index, block in enumerate(self.blocks):
-            tokens = self._through(block, tokens)
+            tokens = through(block, tokens, is_kept=not self.grad_checkpointing)
             if index in self.config.layers:
                 features.append(self.norm(tokens[:, 1 + num_registers :]))
         return tuple(features)
-
-    def _through(self, block: nn.Module, tokens: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            # No block draws a random number, so there is no state of random numbers to keep.
-            kept: Tensor = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
-            return kept
-        result: Tensor = block(tokens)
-        return result
 
     def _start_from_scratch(self) -> None:
         side = self.config.native_px // PATCH_PX
@@ -229,6 +258,40 @@ class Encoder(VisionTransformer):  # type: ignore[misc]  # mypy does not follow 
             scale = ((rows + offset) / side, (columns + offset) / side)
             grid = F.interpolate(grid, scale_factor=scale, mode="bicubic", antialias=antialias)
         return torch.cat([stored[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+def grid_of(images: Float[Tensor, "B 3 H W"]) -> tuple[int, int]:
+    """Returns rows and columns of patches of images.
+
+    Raises:
+        ValueError: Height or width is not a multiple of the patch.
+    """
+    height, width = images.shape[-2:]
+    if height % PATCH_PX or width % PATCH_PX or not height or not width:
+        raise ValueError(
+            f"encoder: expected images with sides that are multiples of {PATCH_PX} px, "
+            f"got {height} x {width}"
+        )
+    return height // PATCH_PX, width // PATCH_PX
+
+
+def through(block: nn.Module, tokens: Tensor, *rest: object, is_kept: bool) -> Tensor:
+    """Returns what a block makes of tokens.
+
+    Args:
+        block: Draws no random number.
+        tokens: Of any shape; the result has the same.
+        rest: What else the block takes.
+        is_kept: Whether what it computes on the way is kept for gradients, or computed again.
+    """
+    if not is_kept and torch.is_grad_enabled():
+        # No block draws a random number, so there is no state of random numbers to keep.
+        again: Tensor = checkpoint(
+            block, tokens, *rest, use_reentrant=False, preserve_rng_state=False
+        )
+        return again
+    result: Tensor = block(tokens, *rest)
+    return result
 
 
 def _sincos_positions(side: int, *, width: int) -> Float[Tensor, "1 T C"]:

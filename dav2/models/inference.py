@@ -33,7 +33,7 @@ def prepare(model: DepthAnything, *, device: str, precision: Precision = "auto")
     model.eval().requires_grad_(False)
     if precision == "bfloat16" or (precision == "auto" and _has_bfloat16(device)):
         model.to(torch.bfloat16)
-        if device == "cpu":
+        if device == "cpu" and model.encoder.config.family == "dinov2":
             for block in model.encoder.blocks:
                 block.attn = _ChunkedAttention(block.attn)
     model.to(device)

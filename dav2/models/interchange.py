@@ -6,12 +6,13 @@ one table and lose no bit. Encoder, head and sizes follow from the weights. What
 names under which the files were published, or is given.
 """
 
+import math
 import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import assert_never, cast, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +22,18 @@ from torch import Tensor
 from dav2.data.files import write_json, written_whole
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import PATCH_PX, EncoderName, Version, encoder_config
-from dav2.models.layouts import DINOV2, ENCODER, TIMM, TRANSFORMERS, UPSTREAM, Layout, for_size
+from dav2.models.layouts import (
+    BEIT,
+    BEIT_TABLE,
+    DINOV2,
+    ENCODER,
+    SAM,
+    TIMM,
+    TRANSFORMERS,
+    UPSTREAM,
+    Layout,
+    for_size,
+)
 from dav2.models.transformers_folder import folder_files, read_config
 
 _SHOWN = 3
@@ -47,7 +59,8 @@ def read_foreign(
 
     Args:
         path: A `.pth` of the authors (V1 or V2, relative or metric, bare or as their trainer saves
-            it), a folder of Transformers, or an encoder of DINOv2 (`.pth`) or timm.
+            it), a folder of Transformers, or an encoder of DINOv2 (`.pth`) or timm,
+            BEiT's and SAM's among them.
         max_depth_m: Metres at which a metric head of the authors saturates. By default 20 or 80
             where the file has its published name, and else the head is relative: nothing in the
             weights tells the two apart. A folder of Transformers says it itself.
@@ -83,7 +96,8 @@ def write_upstream(model: DepthAnything, path: Path) -> None:
     Raises:
         ValueError: If the encoder is none of theirs.
     """
-    if model.encoder.config.native_px != encoder_config("vits").native_px:
+    config = model.encoder.config
+    if config.native_px != encoder_config("vits").native_px or config.family != "dinov2":
         raise ValueError(
             f"{path}: expected an encoder that the authors' code knows, got {model.config.encoder}"
         )
@@ -163,6 +177,10 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
 def _layout_of(tensors: Mapping[str, Tensor], path: Path) -> Layout:
     if "pretrained.pos_embed" in tensors:
         return UPSTREAM
+    if BEIT_TABLE in tensors:
+        return BEIT
+    if "blocks.0.attn.rel_pos_h" in tensors:
+        return SAM
     if "pos_embed" in tensors:
         return DINOV2 if "mask_token" in tensors else TIMM
     if any(name.startswith("backbone.embeddings.") for name in tensors):
@@ -177,27 +195,45 @@ def _layout_of(tensors: Mapping[str, Tensor], path: Path) -> Layout:
 
 def _encoder_of(tensors: Mapping[str, Tensor], layout: Layout, path: Path) -> EncoderName:
     """Returns the encoder of the weights' width, depth, side of its grid and registers."""
-    positions = layout.names_of("encoder.pos_embed")[0]
-    prefix = positions.removesuffix("pos_embed")
+    prefix = layout.names_of("encoder.pos_embed")[0].removesuffix("pos_embed")
     blocks = {
         int(found[1])
         for name in tensors
         if (found := re.match(re.escape(prefix) + r"blocks\.(\d+)\.", name))
     }
-    shape = tuple(tensors[positions].shape)
-    width, places = (shape[2], shape[1] - 1) if len(shape) == 3 else (0, 0)
+    width, places = _width_and_places(tensors, layout, prefix)
     registers = tensors.get(f"{prefix}register_tokens")
     num_registers = registers.shape[1] if registers is not None and registers.ndim == 3 else 0
     for name in get_args(EncoderName):
         config = encoder_config(name)
         side = config.native_px // PATCH_PX
         sizes = (config.width, config.depth, side * side, config.num_registers)
-        if sizes == (width, len(blocks), places, num_registers):
+        is_same = sizes == (width, len(blocks), places, num_registers)
+        if is_same and config.family == layout.family:
             return cast(EncoderName, name)
     raise ValueError(
-        f"{path}: expected the sizes of one of {', '.join(get_args(EncoderName))}, got "
-        f"{width} channels, {len(blocks)} blocks, {places} positions, {num_registers} registers"
+        f"{path}: expected the sizes of one of {', '.join(get_args(EncoderName))}, got, in "
+        f"{layout.title}, {width} channels, {len(blocks)} blocks, {places} positions, "
+        f"{num_registers} registers"
     )
+
+
+def _width_and_places(
+    tensors: Mapping[str, Tensor], layout: Layout, prefix: str
+) -> tuple[int, int]:
+    """Returns channels of a token and patches of the stored grid; zeros of what has neither."""
+    shape = tuple(tensors[f"{prefix}pos_embed"].shape) if f"{prefix}pos_embed" in tensors else ()
+    match layout.family:
+        case "dinov2":  # 1, class token and patches, channels
+            return (shape[2], shape[1] - 1) if len(shape) == 3 else (0, 0)
+        case "beit":  # all differences between rows and columns of two patches, and three more
+            token, table = tensors.get("cls_token"), tensors[BEIT_TABLE]
+            side = (math.isqrt(max(table.shape[:1].numel() - 3, 0)) + 1) // 2
+            return (0 if token is None else token.shape[-1:].numel()), side * side
+        case "sam":  # 1, rows, columns, channels
+            return (shape[3], shape[1] * shape[2]) if len(shape) == 4 else (0, 0)
+        case _:
+            assert_never(layout.family)
 
 
 def _max_depth(path: Path) -> float | None:
@@ -232,7 +268,12 @@ def _translated(
         theirs = names_of(name)
         for part in theirs:
             expected[part] = (value.shape[0] // len(theirs), *value.shape[1:])
-    check_fit(path, {name: tuple(value.shape) for name, value in tensors.items()}, expected)
+    found = {
+        name: tuple(value.shape)
+        for name, value in tensors.items()
+        if not re.fullmatch(layout.left_over, name)
+    }
+    check_fit(path, found, expected)
     weights = {}
     for name, value in own.items():
         parts = [tensors[part] for part in names_of(name)]

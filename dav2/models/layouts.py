@@ -6,6 +6,7 @@ A layout is one function from our name to theirs, so that reading and writing ar
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from dav2.models.encoder import EncoderName, encoder_config
 
@@ -21,6 +22,10 @@ class Layout:
     """From our name of a weight to theirs; several are parts of ours, one below the other; none is
     a weight that they leave out and that is zero here."""
     with_head: bool = True
+    family: Literal["dinov2", "beit", "sam"] = "dinov2"
+    """Of encoders that are kept so."""
+    left_over: str = r"(?!)"
+    """Pattern of the names in their files that no weight of ours has."""
     swiglu: tuple[tuple[str, str], ...] = ()
     """What it calls the layers of a SwiGLU (`for_size`): part of our name of it, and theirs."""
 
@@ -88,6 +93,18 @@ UPSTREAM = Layout("the authors' layout", _upstream, swiglu=_DINOV2_SWIGLU)
 TRANSFORMERS = Layout("Transformers' layout", _transformers, swiglu=_TRANSFORMERS_SWIGLU)
 DINOV2 = Layout("DINOv2's layout", _dinov2, with_head=False, swiglu=_DINOV2_SWIGLU)
 TIMM = Layout("timm's layout", _timm, with_head=False)
+BEIT_TABLE = "blocks.0.attn.relative_position_bias_table"
+"""Tells BEiT's files from others."""
+
+BEIT = Layout(
+    "timm's layout of BEiT",
+    _timm,
+    with_head=False,
+    family="beit",
+    # A classifier on the mean of all tokens, and what old files say of places.
+    left_over=r"(fc_norm|head)\..*|blocks\.\d+\.attn\.relative_position_index",
+)
+SAM = Layout("timm's layout of SAM", _timm, with_head=False, family="sam", left_over=r"neck\..*")
 
 
 def for_size(layout: Layout, encoder: EncoderName) -> Layout:

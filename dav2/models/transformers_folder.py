@@ -56,15 +56,16 @@ def folder_files(model: DepthAnything) -> dict[str, dict[str, Any]]:
     """Returns the JSON files of a model's folder, by name; the weights go beside them.
 
     Raises:
-        ValueError: If Transformers cannot express the model: registers, or a metric head whose
-            range is no whole number of metres.
+        ValueError: If Transformers cannot express the model: BEiT, SAM, registers, or a metric
+            head whose range is no whole number of metres.
     """
     encoder, head = model.encoder.config, head_config(model.config.encoder)
     max_depth_m = model.config.max_depth_m
-    if encoder.num_registers or (max_depth_m is not None and max_depth_m != int(max_depth_m)):
+    is_theirs = encoder.family == "dinov2" and not encoder.num_registers
+    if not is_theirs or (max_depth_m is not None and max_depth_m != int(max_depth_m)):
         raise ValueError(
-            "Transformers: expected an encoder without registers and a range of whole metres, "
-            f"got {model.config.encoder} and {max_depth_m} m"
+            "Transformers: expected an encoder of DINOv2's kind without registers and a range "
+            f"of whole metres, got {model.config.encoder} and {max_depth_m} m"
         )
     config = {
         "architectures": ["DepthAnythingForDepthEstimation"],
@@ -103,7 +104,7 @@ def _config_of(
     for name in get_args(EncoderName):
         for version in (2, 1):  # where both fit, they read the same blocks
             config = encoder_config(name, version=version)
-            if config.num_registers:
+            if config.num_registers or config.family != "dinov2":
                 continue
             if (config.width, config.depth) == sizes and config.layers == layers:
                 return ModelConfig(name, max_depth_m, version)

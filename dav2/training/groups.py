@@ -1,7 +1,7 @@
 """Which weights move at which rate."""
 
 from dav2.models.depth_anything import DepthAnything
-from dav2.models.encoder import Encoder
+from dav2.models.encoder_families import AnyEncoder
 from dav2.models.masked_image_model import MaskedImageModel
 
 
@@ -37,7 +37,7 @@ def parameter_groups(
     return [*groups, head]
 
 
-def _blocks_above(name: str, encoder: Encoder) -> int:
+def _blocks_above(name: str, encoder: AnyEncoder) -> int:
     """Returns how many blocks separate a parameter from the top one."""
     first, *rest = name.split(".")
     if first == "norm":

@@ -16,6 +16,7 @@ from dav2.models.interchange import write_transformers, write_upstream
 from stages import train_teacher
 from stages.params import load as load_params
 from stages.training import labelled_samples
+from tests.fixtures.encoder_families import SMALL, shrink, timms
 from tests.fixtures.full_disk import disk_for
 from tests.fixtures.training import TrainingProject
 
@@ -286,6 +287,26 @@ def test_work_of_another_library_version_is_not_taken(project, monkeypatch):
     monkeypatch.setattr("stages.fingerprint.version", lambda name: "0")
     main()
     assert len(list(Path(".work/train_teacher").iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_encoders_of_other_families_start_from_timms_files(project, monkeypatch, name):
+    shrink(monkeypatch)
+    given = timms(name, SMALL[name]).state_dict()
+    torch.save(given, "timm.pth")
+    section = project.params["train_teacher"]
+    section |= {"encoder": name, "encoder_weights": "timm.pth", "num_steps": 2, "weights": None}
+    section |= {"checkpoint_activations": True, "log_every_steps": 1, "crops_px": [[28, 42]]}
+    section["validation"] = section["validation"] | {"every_steps": 2}
+    section["optimiser"] = section["optimiser"] | {"layer_decay": 0.8, "warmup_steps": 0}
+    project.write_params()
+    main()
+    model, metadata = load(MODEL)
+    assert model.config == ModelConfig(name)
+    assert metadata["validation"]["step"] == 2
+    assert pd.read_csv(REPORTS / "curves.csv")["loss"].between(0, 10).all()
+    moved = [(value - given[key]).abs().max() for key, value in model.encoder.state_dict().items()]
+    assert 0 < max(moved) < 1e-2  # of numbers around 0.1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
