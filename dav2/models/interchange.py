@@ -212,9 +212,9 @@ def _encoder_of(tensors: Mapping[str, Tensor], layout: Layout, path: Path) -> En
         if is_same and config.family == layout.family:
             return cast(EncoderName, name)
     raise ValueError(
-        f"{path}: expected the sizes of one of {', '.join(get_args(EncoderName))}, got, in "
-        f"{layout.title}, {width} channels, {len(blocks)} blocks, {places} positions, "
-        f"{num_registers} registers"
+        f"{path}: expected the sizes of one of {', '.join(get_args(EncoderName))}, got "
+        f"{width} channels, {len(blocks)} blocks, {places} positions, {num_registers} registers "
+        f"in {layout.title}"
     )
 
 

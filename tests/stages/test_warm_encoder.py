@@ -113,9 +113,10 @@ def test_a_student_starts_from_the_warmed_encoder_and_aligns_features_with_it(
     assert plain["work"] != options["work"]
 
 
-def test_an_unknown_encoder_is_refused(project):
-    with pytest.raises(ValueError, match=r"warm_encoder: expected an encoder of .*, got 'vit65x4'"):
-        warm_encoder.main("vit65x4", MANIFEST, ENCODER, REPORTS)
+@pytest.mark.parametrize("name", ["vit65x4", "beitl"])
+def test_an_encoder_that_is_unknown_or_masks_nothing_is_refused(project, name):
+    with pytest.raises(ValueError, match=rf"warm_encoder: expected an encoder of .*, got '{name}'"):
+        warm_encoder.main(name, MANIFEST, ENCODER, REPORTS)
 
 
 def test_too_few_images_are_refused_before_anything_is_written(project):
