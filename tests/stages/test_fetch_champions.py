@@ -16,7 +16,8 @@ def test_writes_what_each_champion_measured_and_no_other_version(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(mlflow_store, tmp_path / "mlflow.db")
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(store, registry_uri=store)  # whatever other tests have set
     for family in ("depth-relative-vits", "depth-relative-vitb"):
         client.create_registered_model(family)
     for delta1 in (0.25, 0.5):
