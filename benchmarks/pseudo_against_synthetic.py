@@ -25,7 +25,7 @@ from benchmarks.model import machine
 from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest
 from dav2.data.open import SourceLocation
-from dav2.labeling.labeler import LabelingOptions
+from dav2.labeling.prepare import LabelingOptions
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.device import chosen_device
 from dav2.models.encoder import EncoderName
