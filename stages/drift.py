@@ -21,6 +21,7 @@ from pydantic import Field, PositiveInt
 
 from dav2.data.images import EncodedImage
 from dav2.data.manifest import read_manifest
+from dav2.data.measurement import statistics_side_px
 from dav2.data.statistics import image_statistics
 from stages.params import Params
 
@@ -31,7 +32,6 @@ EVENT, RESOURCE = "dav2.rebuild-wanted", "dav2.pipeline"
 
 _QUANTILES = np.linspace(0, 1, 21)
 _CHANCE = 1.95  # of Kolmogorov-Smirnov's distance, exceeded once in a thousand windows
-_SIDE_PX = 80  # as `dav2.data.measurement` reduces a large JPEG
 _WAITING = 4  # images; more are not looked at, so that a busy server waits for nothing
 _EMIT_LIMIT_S = 60.0
 
@@ -130,14 +130,12 @@ def measure(data: bytes) -> dict[str, float]:
     """
     encoded = EncodedImage(data)
     header = encoded.header()
-    short = min(header.height, header.width)
-    is_large = header.format == "JPEG" and short >= 2 * _SIDE_PX
-    seen = image_statistics(encoded.decode(at_least_px=_SIDE_PX if is_large else None))
+    seen = image_statistics(encoded.decode(at_least_px=statistics_side_px(header)))
     return {
         "brightness": seen.brightness,
         "contrast": seen.contrast,
         "sharpness": seen.sharpness,
-        "short_side_px": float(short),
+        "short_side_px": float(min(header.height, header.width)),
         "aspect": header.width / header.height,
     }
 

@@ -64,7 +64,7 @@ def measure_sample(
             }
         if encoded is not None and header is not None and _may_be_reduced(files, header):
             row |= {"height": header.height, "width": header.width}
-            image = encoded.decode(at_least_px=_STATISTICS_SIDE_PX)
+            image = encoded.decode(at_least_px=statistics_side_px(header))
             row |= _columns(image_statistics(image))
         else:
             sample = reader.read(files)
@@ -79,6 +79,12 @@ def measure_sample(
     return row
 
 
+def statistics_side_px(header: ImageHeader) -> int | None:
+    """Returns the shorter side that statistics of an image need at least; None for full size."""
+    is_large = min(header.height, header.width) >= 2 * _STATISTICS_SIDE_PX
+    return _STATISTICS_SIDE_PX if header.format == "JPEG" and is_large else None
+
+
 def _encoded(data: bytes, path: str, max_pixels: int) -> EncodedImage | None:
     """Returns an image file; None if it is none that the reader would take as it is."""
     try:
@@ -89,12 +95,7 @@ def _encoded(data: bytes, path: str, max_pixels: int) -> EncodedImage | None:
 
 def _may_be_reduced(files: SampleFiles, header: ImageHeader) -> bool:
     """Returns whether a sample is one large JPEG alone: nothing needs its full size."""
-    return (
-        header.format == "JPEG"
-        and min(header.height, header.width) >= 2 * _STATISTICS_SIDE_PX
-        and files.depth is None
-        and not files.extra
-    )
+    return statistics_side_px(header) is not None and files.depth is None and not files.extra
 
 
 def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> bytes:
