@@ -37,8 +37,10 @@ def main(page: Path, folder: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium")
-    if chromium is None or not page.is_file():
-        raise FileNotFoundError(f"{page}: expected a report and chromium on the path, got neither")
+    if not page.is_file():
+        raise FileNotFoundError(f"{page}: expected a report, got nothing there")
+    if chromium is None:
+        raise FileNotFoundError("expected chromium on the path, got none")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         light = _picture(browser, page, _DESKTOP, "light", "")

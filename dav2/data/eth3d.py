@@ -7,32 +7,15 @@ has no header: float32, little-endian, row by row, as many as the photograph has
 """
 
 import re
-import struct
-from io import BytesIO
-from typing import Any
 
 import numpy as np
-from PIL import JpegImagePlugin
 
-from dav2.data.images import decode_image
+from dav2.data.images import EncodedImage
 from dav2.data.reader import FileReader, check_count, check_measured, check_samples
 from dav2.data.sample import DepthSample, SampleFiles
 
 _VIEW = re.compile(r"(?P<scene>[^/]+)/images/dslr_images/(?P<name>[^/]+)\.JPG")
 _BYTES_PER_PIXEL = 4
-_ORIENTATION_TAG = 0x0112
-_JPEG = b"\xff\xd8\xff"
-# What Pillow lets through on a damaged block, which turns nothing.
-_EXIF_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    struct.error,
-)
 # The training scenes on www.eth3d.net, counted in the list of Lotus: 454 photographs.
 _PUBLISHED_COUNTS = {
     "courtyard": 38,
@@ -89,14 +72,16 @@ class Eth3d(FileReader):
     def read(self, files: SampleFiles) -> DepthSample:
         """Returns one photograph; valid is where depth is finite and above zero."""
         photograph, name = self.read_bytes(files.image), self._storage.where(files.image)
-        image = decode_image(photograph, max_pixels=self._max_pixels, where=name)
-        if not photograph.startswith(_JPEG):
-            raise ValueError(f"{name}: expected a JPEG, as all are, got another format")
-        if (turn := _orientation(photograph)) != 1:
+        encoded = EncodedImage(photograph, max_pixels=self._max_pixels, where=name)
+        header = encoded.header()
+        if header.format != "JPEG":
+            raise ValueError(f"{name}: expected a JPEG, as all are, got {header.format}")
+        if header.orientation != 1:
             raise ValueError(
                 f"{name}: expected a JPEG stored as its depth map is, got one that EXIF turns "
-                f"(orientation {turn!r})"
+                f"(orientation {header.orientation})"
             )
+        image = encoded.decode()
         assert files.depth is not None
         where = self._storage.where(files.depth)
         data = self.read_bytes(files.depth)
@@ -119,11 +104,3 @@ class Eth3d(FileReader):
             sky=None,
             intrinsics=None,
         )
-
-
-def _orientation(data: bytes) -> Any:
-    """Returns how EXIF turns a JPEG, 1 if it does not; a damaged block counts as none."""
-    try:
-        return JpegImagePlugin.JpegImageFile(BytesIO(data)).getexif().get(_ORIENTATION_TAG, 1)
-    except _EXIF_DAMAGE:
-        return 1

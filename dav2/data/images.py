@@ -29,6 +29,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_JPEG_START = b"\xff\xd8\xff"
 _PNG_END = b"IEND\xaeB`\x82"
 # What Pillow's plugins let through on damaged files, found by cutting and flipping bytes.
 _DAMAGE = (
@@ -153,6 +154,11 @@ def decode_image(
     return EncodedImage(data, max_pixels=max_pixels, where=where).decode(at_least_px=at_least_px)
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Returns whether bytes start as a JPEG does."""
+    return data.startswith(_JPEG_START)
+
+
 def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], *, quality: int) -> bytes:
     """Returns an RGB image as a baseline JPEG (4:2:0) without metadata.
 
@@ -173,7 +179,7 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], *, quality: int) -> bytes:
 def _open(data: bytes, where: str, max_pixels: int) -> ImageFile.ImageFile:
     """Reads the header only. Pillow's own `open` is avoided: its limits are process-wide."""
     opener: type[ImageFile.ImageFile]
-    if data.startswith(b"\xff\xd8\xff"):
+    if is_jpeg(data):
         opener = JpegImagePlugin.JpegImageFile
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
         opener = PngImagePlugin.PngImageFile

@@ -95,7 +95,7 @@ def _encoded(data: bytes, path: str, max_pixels: int) -> EncodedImage | None:
 
 def _may_be_reduced(files: SampleFiles, header: ImageHeader) -> bool:
     """Returns whether a sample is one large JPEG alone: nothing needs its full size."""
-    return statistics_side_px(header) is not None and files.depth is None and not files.extra
+    return statistics_side_px(header) is not None and files.is_image_alone
 
 
 def _contents(reader: Reader, files: SampleFiles, row: dict[str, Any]) -> bytes:

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from dav2.data.images import MAX_PIXELS, decode_image
+from dav2.data.images import MAX_PIXELS, decode_image, is_jpeg
 from dav2.data.manifest import extra_files
 from dav2.data.reader import NoOptions, Options, reader_options
 from dav2.data.sample import DepthSample, Reader, SampleFiles
 from dav2.data.storage import RememberingStorage, Storage, open_storage
 
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-_JPEG_START = b"\xff\xd8\xff"
 
 DatasetName = Literal[
     "hypersim",
@@ -317,7 +316,7 @@ class ManifestReader:
                 raise ChangedFileError(
                     f"{files.image}: expected the file that was ingested, got one changed since"
                 )
-            if at_least_px is not None and data.startswith(_JPEG_START) and _is_image_alone(files):
+            if at_least_px is not None and is_jpeg(data) and files.is_image_alone:
                 where, most = files.image, self._max_pixels
                 image = decode_image(data, max_pixels=most, where=where, at_least_px=at_least_px)
                 return image, data
@@ -333,8 +332,3 @@ class ManifestReader:
             extra=extra_files(row["extra"]),
         )
         return self._readers[row["source"]], files, row["sample_id"]
-
-
-def _is_image_alone(files: SampleFiles) -> bool:
-    """Returns whether nothing but its image decides what is read of a sample."""
-    return files.depth is None and not files.extra

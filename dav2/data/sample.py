@@ -69,6 +69,11 @@ class SampleFiles:
     extra: tuple[str, ...] = ()
     """Whatever else decides what is read: masks, camera tables, annotations."""
 
+    @property
+    def is_image_alone(self) -> bool:
+        """Whether nothing but the image decides what is read, so that it may come smaller."""
+        return self.depth is None and not self.extra
+
 
 @runtime_checkable
 class Reader(Protocol):

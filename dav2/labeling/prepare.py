@@ -4,9 +4,7 @@ Axes: B batch, H, W pixels of the image, h, w pixels of the teacher's input.
 """
 
 import hashlib
-import io
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -14,19 +12,14 @@ from typing import Any, Literal, cast
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
-from PIL import JpegImagePlugin
 
-from dav2.data.images import encode_jpeg
+from dav2.data.images import EncodedImage, encode_jpeg, is_jpeg
 from dav2.data.open import ManifestReader, SourceLocation
 from dav2.data.transforms import prepare_size, resize_image
 from dav2.labeling.codec import CodecName
 
 _COLUMNS = ["sample_id", "source", "image", "height", "width"]
-_JPEG_START = b"\xff\xd8\xff"
-_EXIF_ORIENTATION = 0x0112
 _SCALES = (1, 2, 4, 8)  # of libjpeg, as Pillow asks for them
-# Another format under this name, or metadata that Pillow cannot read: encoded anew.
-_NO_PLAIN_JPEG = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +145,7 @@ class Preparer:
             factor = limit / min(height, width)
             height, width = (max(1, round(side * factor)) for side in (height, width))
             image = resize_image(image, (height, width))
-        elif len(data) <= 3 * height * width and _is_upright_jpeg(data):
+        elif len(data) <= 3 * height * width and _is_upright_jpeg(data, max_pixels=height * width):
             return data, (height, width)
         return encode_jpeg(image, quality=self._options.jpeg_quality), (height, width)
 
@@ -172,12 +165,9 @@ def _has_allowed_shape(height: int, width: int, max_aspect_ratio: float) -> bool
     return min(height, width) > 0 and max(height, width) <= max_aspect_ratio * min(height, width)
 
 
-def _is_upright_jpeg(data: bytes) -> bool:
+def _is_upright_jpeg(data: bytes, *, max_pixels: int) -> bool:
     """Returns whether bytes are a JPEG that shows the image as it is decoded."""
-    if not data.startswith(_JPEG_START):
+    if not is_jpeg(data):
         return False
-    try:
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as header:
-            return header.mode == "RGB" and header.getexif().get(_EXIF_ORIENTATION, 1) == 1
-    except _NO_PLAIN_JPEG:
-        return False
+    header = EncodedImage(data, max_pixels=max_pixels).header()
+    return header.mode == "RGB" and header.orientation == 1

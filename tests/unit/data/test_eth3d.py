@@ -87,7 +87,7 @@ def test_another_format_is_refused(tmp_path):
     (files,) = reader.list_samples("train")
     Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(tmp_path / files.image, "PNG")
 
-    with pytest.raises(ValueError, match=r"DSC_0634\.JPG: expected a JPEG, as all are, got ano"):
+    with pytest.raises(ValueError, match=r"DSC_0634\.JPG: expected a JPEG, as all are, got PNG"):
         reader.read(files)
 
 
