@@ -18,6 +18,7 @@ from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
 from dav2.training.faults import told_in_one_line
+from dav2.training.guard import Guard
 from dav2.training.memory import keep_freed_memory
 from dav2.training.mixture import Part
 from dav2.training.parallel import (
@@ -137,9 +138,11 @@ def run(
         OSError: If a file is missing or the disk is full; likewise.
     """
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
-    states: dict[str, Callback] = {"recorder": recorder}
-    if validator is not None:
-        states["validator"] = validator
+    # The recorder comes last: only then it knows of an early stop, and writes its last row.
+    states: dict[str, Callback] = {} if validator is None else {"validator": validator}
+    states["recorder"] = recorder
+    periods = [config.log_every_steps, config.checkpoint_every_steps]
+    guard = Guard(*periods, *([] if validator is None else [validator.every_steps]))
     checkpointer = Checkpointer(
         work, states, every_steps=config.checkpoint_every_steps, writes=process.is_first
     )
@@ -155,7 +158,7 @@ def run(
             recorder=recorder,
             validator=validator,
         )
-        callbacks = [*states.values(), checkpointer, line]
+        callbacks = [guard, *states.values(), checkpointer, line]
         _train(module, _data(samples, config, first_step), config, callbacks, process, work)
     return recorder.rows
 

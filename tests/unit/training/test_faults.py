@@ -9,7 +9,6 @@ import torch.distributed as dist
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.faults import told_in_one_line
 from dav2.training.fit import fit
-from dav2.training.recording import Recorder
 from dav2.training.resume import PROGRESS, load_progress
 from tests.fixtures.full_disk import disk_for
 
@@ -72,17 +71,6 @@ def test_what_a_loaders_process_could_not_read_is_one_line(train, discs):
 
     with pytest.raises(FileNotFoundError, match=r"^shard-01\.tar: expected a shard, got no file$"):
         train(Missing(7), num_workers=1, memory_limit_bytes=1)
-
-
-def test_a_nan_on_another_rank_names_the_sample_here_too(monkeypatch):
-    others = [(3, ["there"])]
-    monkeypatch.setattr("dav2.training.recording.of_all_ranks", lambda own: [own, *others])
-    recorder = Recorder(every_steps=1)
-    with pytest.raises(ValueError, match=r"step 3: expected finite .* from there$"):
-        recorder.check()
-    recorder._finite = [(3, ["here"], torch.tensor([[False], [False]]))]
-    with pytest.raises(ValueError, match=r"step 3: expected finite .* from here, there$"):
-        recorder.check()
 
 
 def test_a_full_disk_leaves_the_state_before_it(train, tmp_path):
