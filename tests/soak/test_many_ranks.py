@@ -23,14 +23,15 @@ LONG = {"batch_size": 4, "log_every_steps": 1, "memory_limit_bytes": 1, "checkpo
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
 
 
-def start(folder, changes, *, num_devices=2, launcher="local", strategy="ddp"):
+def start(folder, changes, *, program=None, environment=None, **parallel):
     folder.mkdir(exist_ok=True)
-    parallel = {"num_devices": num_devices, "launcher": launcher, "strategy": strategy}
-    program = TORCHRUN if launcher == "torchrun" else [sys.executable, "-m"]
+    parallel = {"num_devices": 2, **parallel}
+    by_torchrun = parallel.get("launcher") == "torchrun"
+    program = program or (TORCHRUN if by_torchrun else [sys.executable, "-m"])
     return subprocess.Popen(
         [*program, RANKS, str(folder), json.dumps({**LONG, **changes, "parallel": parallel})],
         cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -89,6 +90,23 @@ def test_ranks_agree_with_one_process_and_with_torchrun(tmp_path):
             assert all(torch.equal(other[key], found[0][0][key]) for key in begin)
     one, other = (results(tmp_path / name)[0] for name in ("two", "torchrun"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_ranks_agree_on_all_that_v1_adds(tmp_path):
+    changes = {
+        "batch_size": 8,
+        "optimiser": {"num_steps": 8, "encoder_lr": 1e-5, "decoder_lr": 2e-5},
+        "losses": {"feature_weight": 1.0, "trim_fraction": 0.1},
+        "augment": {"cutmix_probability": 0.5},
+    }
+    for name, num_devices in (("one", 1), ("two", 2), ("four", 4)):
+        finish(start(tmp_path / name, changes, num_devices=num_devices))
+    _, expected = results(tmp_path / "one")
+    for name in ("two", "four"):
+        _, found = results(tmp_path / name)
+        for row, other in zip(found["curves"], expected["curves"], strict=True):
+            assert row == pytest.approx(other, rel=1e-4, abs=1e-6), name
+    assert expected["curves"][-1]["features"] > 0
 
 
 def test_ranks_killed_together_go_on_as_if_they_had_not(tmp_path):

@@ -59,6 +59,22 @@ def test_ranks_with_a_share_each_agree_with_one_process_and_with_whole_copies(tm
         assert found_shapes == shapes
 
 
+def test_ranks_with_a_share_each_agree_within_the_noise_of_bfloat16(tmp_path):
+    half = {**CHANGES, "precision": "bfloat16"}
+    for name, changes, parallel in (
+        ("whole", CHANGES, {"num_devices": 1}),
+        ("half", half, {"num_devices": 1}),
+        ("fsdp", half, SHARDED),
+    ):
+        finish(start(tmp_path / name, changes, **parallel))
+    exact, alone, shared = (
+        [row["loss"] for row in results(tmp_path / name)[1]["curves"]]
+        for name in ("whole", "half", "fsdp")
+    )
+    assert alone != exact
+    assert shared == pytest.approx(alone, rel=2e-2)
+
+
 def test_ranks_with_a_share_each_go_on_after_a_kill_as_if_it_had_not_been(tmp_path):
     changes = {"optimiser": {"num_steps": 20}, "log_every_steps": 7, "checkpoint_every_steps": 5}
     finish(start(tmp_path / "whole", changes, **SHARDED))
