@@ -21,4 +21,17 @@ class MatrixParams(Params):
     """Encoders of students that ask the teacher for each label as they train, without shards."""
     domains: tuple[Literal["indoor", "outdoor"], ...]
     models: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of what is evaluated: files of `models/` without suffix."""
+    """Names of what is evaluated, of those in `made`: files of `models/` without suffix."""
+
+    def made(self) -> list[str]:
+        """Returns the names of all models that dvc.yaml makes."""
+        students = [(encoder, labels) for encoder in self.encoders for labels in self.labels]
+        students += [(encoder, "both") for encoder in self.both]
+        students += [(encoder, "warm") for encoder in self.warm]
+        students += [(encoder, "live") for encoder in self.live]
+        metric = [(encoder, domain) for encoder in self.encoders for domain in self.domains]
+        return [
+            "teacher",
+            *(f"student-{encoder}-{labels}" for encoder, labels in students),
+            *(f"metric-{encoder}-{domain}" for encoder, domain in metric),
+        ]
