@@ -25,13 +25,10 @@ class MatrixParams(Params):
 
     def made(self) -> list[str]:
         """Returns the names of all models that dvc.yaml makes."""
-        students = [(encoder, labels) for encoder in self.encoders for labels in self.labels]
-        students += [(encoder, "both") for encoder in self.both]
-        students += [(encoder, "warm") for encoder in self.warm]
-        students += [(encoder, "live") for encoder in self.live]
-        metric = [(encoder, domain) for encoder in self.encoders for domain in self.domains]
-        return [
-            "teacher",
-            *(f"student-{encoder}-{labels}" for encoder, labels in students),
-            *(f"metric-{encoder}-{domain}" for encoder, domain in metric),
-        ]
+        names = ["teacher"]
+        for encoder in self.encoders:
+            names += [f"student-{encoder}-{labels}" for labels in self.labels]
+            names += [f"metric-{encoder}-{domain}" for domain in self.domains]
+        names += [f"student-{encoder}-both" for encoder in self.both]
+        names += [f"student-{encoder}-warm" for encoder in self.warm]
+        return names + [f"student-{encoder}-live" for encoder in self.live]

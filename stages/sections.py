@@ -106,7 +106,7 @@ def section_models() -> dict[str, type[Params]]:
     """Returns the class of each section, by its name; `sources` has `load_sources` instead."""
     from stages.evaluation_params import EvaluateParams
     from stages.finetune_metric import FinetuneMetricParams
-    from stages.gate_data_checks import GateDataParams
+    from stages.gate_data_params import GateDataParams
     from stages.gate_labels import GateLabelsParams
     from stages.gate_release import GateReleaseParams
     from stages.gate_teacher import GateTeacherParams
