@@ -28,6 +28,7 @@ from dav2.losses.scale_shift_invariant import scale_shift_invariant_loss
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.models.encoder import EncoderName
 from dav2.training.augment import AugmentConfig, distort, draw_colours, random_view
+from dav2.training.guard import Guard
 from dav2.training.module import DepthTraining, LossConfig
 from dav2.training.recording import Recorder
 from dav2.training.run import Precision
@@ -166,6 +167,7 @@ class Ours:
     def run(self, batches: Iterable[Any], *, num_steps: int, num_warmup: int) -> Timed:
         """Takes steps."""
         watch = Watch(batches, num_warmup=num_warmup, device=self._device)
+        rare = 10 * num_steps
         for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric"):
             for part in ("utilities.rank_zero", "accelerators.cuda"):
                 logging.getLogger(f"{name}.{part}").setLevel(logging.ERROR)
@@ -177,7 +179,7 @@ class Ours:
                 accelerator=self._device,
                 devices=1,
                 precision="bf16-mixed" if self._precision == "bfloat16" else "32-true",
-                callbacks=[Recorder(every_steps=10 * num_steps), _Counter(watch)],
+                callbacks=[Guard(rare), Recorder(every_steps=rare), _Counter(watch)],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

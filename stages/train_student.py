@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from dav2.models.encoder import EncoderName
 from stages.fingerprint import fingerprint
@@ -56,6 +56,9 @@ class StudentLossParams(RelativeLossParams):
     """Of feature alignment with the encoder it started from; off without `encoder_weights`."""
     feature_tolerance: Share
     """Patches more alike than this (cosine) are left alone."""
+    synthetic_weight: PositiveFloat
+    """Of labels `both`: how much a synthetic image counts beside a pseudo-labelled one; V1's means
+    over either by itself make it 2."""
 
 
 class MixtureParams(Params):
@@ -254,7 +257,7 @@ def _config(
 
     losses = params.losses.model_dump()
     if labels == "synthetic":
-        losses["trim_fraction"] = 0.0
+        losses |= {"trim_fraction": 0.0, "synthetic_weight": 1.0}
     if not aligned or {labels, params.align_features} == {"pseudo", "synthetic"}:
         losses["feature_weight"] = 0.0
     return fit_config(

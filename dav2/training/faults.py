@@ -1,5 +1,6 @@
 """What ends a training from outside, in one line; its last good progress stays."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,8 +45,9 @@ def told_in_one_line(*, where: str, num_ranks: int) -> Iterator[None]:
         lines = str(error).strip().splitlines()
         if not lines or not lines[0].startswith("Caught "):
             raise
-        # A loader's process sends its whole traceback as the message; the error is its last line.
-        raise type(error)(lines[-1].partition(": ")[2]) from error
+        # A loader's process sends its whole traceback as the message; the error itself ends it.
+        message = re.split(rf"\n[\w.]*{type(error).__name__}: ", str(error))[-1]
+        raise type(error)(" ".join(message.split())) from error
 
 
 def _first(error: Exception) -> str:

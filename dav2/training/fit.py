@@ -12,6 +12,7 @@ from torch import nn
 
 from dav2.models.depth_anything import DepthAnything
 from dav2.training.augment import AugmentConfig
+from dav2.training.faults import told_in_one_line
 from dav2.training.module import DepthTraining, LossConfig
 from dav2.training.pictures import draw_validation
 from dav2.training.recording import Listener
@@ -92,21 +93,22 @@ def fit(
         cutmix=config.augment.cutmix_probability > 0,
         frozen_encoder=frozen_encoder,
     )
-    frozen = freeze(held_out, config.validation)
     viewer = viewer if process.is_first else None
-    validator = Validator(frozen, config.validation, listener=listener, viewer=viewer)
-    curves = run(
-        module,
-        samples,
-        config=config,
-        process=process,
-        work=work,
-        listener=listener,
-        validator=validator,
-    )
-    kept, measures = validator.final(module)
-    kept = kept.cpu().eval()
-    picture = draw_validation(kept, frozen, config.validation)
+    with told_in_one_line(where=config.name, num_ranks=config.parallel.num_ranks):
+        frozen = freeze(held_out, config.validation)
+        validator = Validator(frozen, config.validation, listener=listener, viewer=viewer)
+        curves = run(
+            module,
+            samples,
+            config=config,
+            process=process,
+            work=work,
+            listener=listener,
+            validator=validator,
+        )
+        kept, measures = validator.final(module)
+        kept = kept.cpu().eval()
+        picture = draw_validation(kept, frozen, config.validation)
     return Fitted(kept, curves, measures, validator.history, picture)
 
 

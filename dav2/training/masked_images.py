@@ -25,6 +25,7 @@ from dav2.losses.masked_pixels import masked_pixel_loss, masked_pixels
 from dav2.models.encoder import PATCH_PX, Encoder
 from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.data import Batch
+from dav2.training.faults import told_in_one_line
 from dav2.training.order import mixed
 from dav2.training.pictures import sheet
 from dav2.training.recording import Listener
@@ -160,9 +161,10 @@ def warm_up(
     process = prepare_process(config)
     listener = listener if process.is_first else None
     module = MaskedImageTraining(model, config, mask_ratio=config.mask_ratio)
-    curves = run(module, samples, config=config, process=process, work=work, listener=listener)
-    kept = module.whole_average().cpu().eval()
-    measures, picture = _painted(kept, held_out, config)
+    with told_in_one_line(where=config.name, num_ranks=config.parallel.num_ranks):
+        curves = run(module, samples, config=config, process=process, work=work, listener=listener)
+        kept = module.whole_average().cpu().eval()
+        measures, picture = _painted(kept, held_out, config)
     if listener is not None:
         named = {f"held_out/{name}": value for name, value in measures.items()}
         listener(named, config.optimiser.num_steps)

@@ -44,6 +44,10 @@ class LossConfig:
     """Of feature alignment; needs the encoder to align with."""
     feature_tolerance: float = 0.85
     """Patches more alike than this (cosine) are left alone."""
+    synthetic_weight: float = 1.0
+    """Of an image that no teacher labelled, beside a pseudo-labelled one's 1. V1's loss takes a
+    mean over its labelled images and one over the unlabelled, which are twice as many
+    (arXiv:2401.10891, section 3): there it is 2."""
     align_features: AlignedFeatures = "all"
     """Which samples feature alignment sees; others weigh 0 in its mean over all images.
 
@@ -112,9 +116,10 @@ class DepthTraining(Training[DepthAnything]):
         inputs = normalise(images)
         with self.attention(inputs.shape[-2:]):
             pred, tokens = self.model.forward_with_features(inputs)
+        weights = self._weights(batch.pseudo)
         with torch.autocast(pred.device.type, enabled=False):
             if inside is None:
-                terms, usable = self._terms(pred.float(), targets, valid, batch.pseudo)
+                terms, usable = self._terms(pred.float(), targets, valid, batch.pseudo, weights)
             else:
                 regions = split_regions(pred.float(), targets, valid, inside)
                 terms, usable = self._terms(
@@ -122,9 +127,11 @@ class DepthTraining(Training[DepthAnything]):
                     regions.target,
                     regions.valid,
                     batch.pseudo.repeat(2),
-                    regions.shares,
+                    regions.shares if weights is None else regions.shares * weights.repeat(2),
                 )
                 usable = (usable | (regions.shares == 0)).view(2, -1).all(0)
+            if weights is not None:  # the terms are divided by their sum, not by B
+                terms = {name: weights.mean() * term for name, term in terms.items()}
         if self._frozen:
             with torch.no_grad():
                 frozen = self._frozen[0](inputs)[-1]
@@ -152,7 +159,7 @@ class DepthTraining(Training[DepthAnything]):
     ) -> tuple[dict[str, Float[Tensor, ""]], Bool[Tensor, " B"]]:
         """Returns the weighted terms of the loss, and which maps weigh more than 0 in them.
 
-        Maps are images, or, with their shares of an image, regions.
+        Maps are images, or, with their shares of an image, regions; shares may be weighted.
         """
         losses = self._losses
         match losses.target:
@@ -171,6 +178,12 @@ class DepthTraining(Training[DepthAnything]):
                 return {"data": data, "gradient": losses.gradient_weight * gradient}, wrong.usable
             case _:
                 assert_never(losses.target)
+
+    def _weights(self, pseudo: Bool[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+        """Returns how much each image counts; None where all count 1."""
+        if self._losses.synthetic_weight == 1:
+            return None
+        return torch.where(pseudo, 1.0, self._losses.synthetic_weight)
 
     def _aligned(self, pseudo: Bool[Tensor, " B"]) -> Bool[Tensor, " B"] | None:
         """Returns the samples that feature alignment sees; None for all."""

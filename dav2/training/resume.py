@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dav2.data.files import written_whole
 from dav2.training.data import Batch
 from dav2.training.parallel import of_all_ranks
-from dav2.training.recording import Recorder
 from dav2.training.sharding import share_of_state, whole_state
 from dav2.training.steps import Training
 
@@ -105,18 +104,14 @@ class Checkpointer(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Writes where it is due; never a state that holds a NaN.
+        """Writes where it is due.
 
         Raises:
             OSError: If it cannot be written, as on a full disk.
-            ValueError: If the numbers of a step were not finite.
         """
         assert isinstance(pl_module, Training)
         if not pl_module.is_due(self._every_steps, batch_idx):
             return
-        for callback in self._others.values():
-            if isinstance(callback, Recorder):
-                callback.check()
         is_kept = trainer.is_global_zero
         state = {
             "step": pl_module.num_steps_done,

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from dav2.models.device import chosen_device
 from dav2.training.augment import AugmentConfig
 from dav2.training.data import TrainingData
-from dav2.training.faults import told_in_one_line
+from dav2.training.guard import Guard
 from dav2.training.memory import keep_freed_memory
 from dav2.training.mixture import Part
 from dav2.training.parallel import (
@@ -84,8 +84,8 @@ def prepare_process(config: RunConfig) -> Process:
     """Sets this process up, before anything of the training is made.
 
     Raises:
-        ValueError: If this machine has no such device, ranks were not started as configured, or
-            sharded weights are to be compiled.
+        ValueError: If this machine has no such device, ranks were not started as configured, they
+            cannot share a batch (or the pairs of CutMix), or sharded weights are to be compiled.
     """
     parallel = config.parallel
     if config.compile_blocks and parallel.strategy == "fsdp" and parallel.num_ranks > 1:
@@ -93,9 +93,17 @@ def prepare_process(config: RunConfig) -> Process:
             f"{config.name}: compile: expected false where parallel.strategy is fsdp, got true: "
             "compiled blocks of sharded weights are not supported"
         )
+    share = share_of_batch(config.batch_size, parallel, where=config.name)
+    if config.augment.cutmix_probability > 0 and parallel.num_ranks > 1 and share % 2:
+        raise ValueError(
+            f"{config.name}: batch_size: expected an even share for each of {parallel.num_ranks} "
+            f"devices, as CutMix mixes pairs, got {share} of {config.batch_size}"
+        )
     # Not Lightning's own `auto`, which would also take Apple's.
     accelerator = chosen_device(config.device, where=f"{config.name}: device")
-    environment = environment_of(config.parallel, where=config.name)
+    environment = environment_of(parallel, where=config.name)
+    if accelerator == "cuda" and environment.local_rank() < torch.cuda.device_count():
+        torch.cuda.set_device(environment.local_rank())  # what comes before the trainer runs there
     torch.set_num_threads(config.num_threads)
     keep_freed_memory()
     if config.compile_blocks:
@@ -130,16 +138,18 @@ def run(
         The curves: a row every so many steps.
 
     Raises:
-        ValueError: If ranks cannot share a batch, a sample cannot be read, the progress found is
-            damaged, or numbers are no longer finite; the last good progress is kept.
-        ConnectionError: If the device or another rank is lost; likewise.
+        ValueError: If a sample cannot be read, the progress found is damaged, or numbers are no
+            longer finite; the last good progress is kept.
         ChildProcessError: If a process that decodes samples was killed; likewise.
         OSError: If a file is missing or the disk is full; likewise.
+        RuntimeError: What `told_in_one_line` is for.
     """
     recorder = Recorder(every_steps=config.log_every_steps, listener=listener)
-    states: dict[str, Callback] = {"recorder": recorder}
-    if validator is not None:
-        states["validator"] = validator
+    # The recorder comes last: only then it knows of an early stop, and writes its last row.
+    states: dict[str, Callback] = {} if validator is None else {"validator": validator}
+    states["recorder"] = recorder
+    periods = [config.log_every_steps, config.checkpoint_every_steps]
+    guard = Guard(*periods, *([] if validator is None else [validator.every_steps]))
     checkpointer = Checkpointer(
         work, states, every_steps=config.checkpoint_every_steps, writes=process.is_first
     )
@@ -155,7 +165,7 @@ def run(
             recorder=recorder,
             validator=validator,
         )
-        callbacks = [*states.values(), checkpointer, line]
+        callbacks = [guard, *states.values(), checkpointer, line]
         _train(module, _data(samples, config, first_step), config, callbacks, process, work)
     return recorder.rows
 
@@ -170,7 +180,7 @@ def _train(
 ) -> None:
     parallel = config.parallel
     strategy = strategy_of(parallel, process.accelerator, where=config.name)
-    with _quiet(), told_in_one_line(where=config.name, num_ranks=parallel.num_ranks):
+    with _quiet():
         seed_everything(config.seed, verbose=False)
         trainer = Trainer(
             max_steps=config.optimiser.num_steps - module.num_steps_done,

@@ -38,6 +38,11 @@ def shard(model: DepthAnything | MaskedImageModel, mesh: DeviceMesh) -> None:
         register_fsdp_forward_method(model, "forward_with_features")
 
 
+def whole(value: Tensor) -> Tensor:
+    """Returns a tensor of which ranks may hold shares, or sums to add up, whole."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def whole_model(sharded: ModelT, shell: ModelT) -> ModelT:
     """Returns a copy of a sharded model that every rank can run alone, on the ranks' device.
 
@@ -45,10 +50,10 @@ def whole_model(sharded: ModelT, shell: ModelT) -> ModelT:
         sharded: From `shard`.
         shell: The same model as it was before, on the meta device.
     """
-    whole = copy.deepcopy(shell)
-    weights = {name: _whole(weight) for name, weight in sharded.state_dict().items()}
-    whole.load_state_dict(weights, assign=True)
-    return whole
+    copied = copy.deepcopy(shell)
+    weights = {name: whole(weight) for name, weight in sharded.state_dict().items()}
+    copied.load_state_dict(weights, assign=True)
+    return copied
 
 
 def whole_state(state: Mapping[Any, Any], *, is_kept: bool) -> dict[Any, Any]:
@@ -62,8 +67,8 @@ def whole_state(state: Mapping[Any, Any], *, is_kept: bool) -> dict[Any, Any]:
     for name, value in state.items():
         match value:
             case DTensor():
-                whole = _whole(value)  # one at a time: together they may not fit
-                found[name] = whole.cpu() if is_kept else None
+                gathered = whole(value)  # one at a time: together they may not fit
+                found[name] = gathered.cpu() if is_kept else None
             case Mapping():
                 found[name] = whole_state(value, is_kept=is_kept)
             case _:
@@ -86,10 +91,6 @@ def share_of_state(state: Mapping[str, Any], optimiser: Optimizer) -> dict[str, 
         for index, entry in state["state"].items()
     }
     return {**state, "state": shares}
-
-
-def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def _share(value: Any, weight: Tensor) -> Any:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,7 +20,7 @@ from dav2.models.masked_image_model import MaskedImageModel
 from dav2.training.groups import parameter_groups
 from dav2.training.order import mixed
 from dav2.training.schedule import ScheduleName, rate_factor
-from dav2.training.sharding import shard, whole_model
+from dav2.training.sharding import shard, whole, whole_model
 
 _FEW_PIXELS = 256 * PATCH_PX**2
 
@@ -83,6 +83,8 @@ class Training(LightningModule, Generic[ModelT]):
         self.num_steps_done = 0
         self.has_stopped = False
         """Whether training ends after this step, before its time."""
+        self.finite_gradients = torch.tensor(True)
+        """Whether the norm of the last step's gradients was finite; on the device."""
         self._optimiser = config.optimiser
         self._seed = config.seed
         self._images_px = (0, 0)
@@ -165,8 +167,11 @@ class Training(LightningModule, Generic[ModelT]):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Shortens gradients; Lightning itself would refuse to beside a fused optimiser."""
+        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
+        norm = nn.utils.get_total_norm([cast("Tensor", weight.grad) for weight in weights])
         if self._optimiser.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._optimiser.clip_norm)
+            nn.utils.clip_grads_with_norm_(weights, self._optimiser.clip_norm, norm)
+        self.finite_gradients = whole(norm).isfinite()
 
     def optimizer_step(
         self,

@@ -51,6 +51,11 @@ class Validator(Callback):
         self._viewer = viewer
         self._best: dict[str, Any] = {}
 
+    @property
+    def every_steps(self) -> int:
+        """Steps between two validations."""
+        return self._config.every_steps
+
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -92,7 +97,7 @@ class Validator(Callback):
             return kept, min(self.history, key=self._badness)
         return kept, self.history[-1]
 
-    def _validate(self, module: DepthTraining, *, measuring: bool = True) -> None:
+    def _validate(self, module: DepthTraining, *, measuring: bool) -> None:
         """Measures on the first rank, for which the others wait: they must stop and keep alike."""
         own: dict[str, float] = {}
         step = module.num_steps_done

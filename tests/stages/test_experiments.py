@@ -139,22 +139,13 @@ def started(made: TrainingProject, stage: str, section: dict[str, Any], run: Cal
     return set(curves.columns)
 
 
-def switched(value: Any) -> Any:
-    """What is on and what is off: sections alike in this take the same way through the code."""
-    if isinstance(value, dict):
-        return {key: switched(entry) for key, entry in value.items()}
-    if isinstance(value, int | float):
-        return value > 0
-    return value
-
-
 def distinct(documents, stage: str, choices: Callable[[dict[str, Any]], list[str]]):
-    """One section of each kind of a stage among all shipped files, made small, and its choices."""
+    """Every section of a stage in the shipped files, made small, once, and its choices."""
     found = {}
     for path, variant, document in documents:
         section = smallest(document[stage])
         for choice in choices(document["matrix"]):
-            key = json.dumps([choice, switched(section)], sort_keys=True)
+            key = json.dumps([choice, section], sort_keys=True)
             found.setdefault(key, (f"{path} {variant}", choice, section))
     assert len(found) >= 2
     return found.values()

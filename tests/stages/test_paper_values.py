@@ -45,6 +45,7 @@ V1_STUDENT = {
     "losses.trim_fraction": 0.0,
     "losses.feature_weight": 1.0,
     "losses.feature_tolerance": 0.85,
+    "losses.synthetic_weight": 2.0,
     "mixture": {"pseudo": 2, "synthetic": 1},
     "perturb": "pseudo",
     "align_features": "pseudo",

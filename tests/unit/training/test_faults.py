@@ -9,7 +9,6 @@ import torch.distributed as dist
 from dav2.models.depth_anything import DepthAnything, ModelConfig
 from dav2.training.faults import told_in_one_line
 from dav2.training.fit import fit
-from dav2.training.recording import Recorder
 from dav2.training.resume import PROGRESS, load_progress
 from tests.fixtures.full_disk import disk_for
 
@@ -57,6 +56,16 @@ def test_a_lost_device_is_named(train, discs, tmp_path):
     assert load_progress(tmp_path / PROGRESS)["step"] == 3
 
 
+@pytest.mark.parametrize("part", ["freeze", "Validator.final", "draw_validation"])
+def test_a_device_lost_before_or_after_the_steps_is_named_too(train, monkeypatch, part):
+    def lost(*_, **__):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel")
+
+    monkeypatch.setattr(f"dav2.training.fit.{part}", lost)
+    with pytest.raises(ConnectionError, match=r"^test: expected the device to the end, got CUDA"):
+        train(num_steps=1)
+
+
 def test_a_device_without_enough_memory_says_what_needs_less():
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with pytest.raises(ValueError, match=r"got CUDA out of memory; checkpoint_activations, or"):
@@ -67,22 +76,13 @@ def test_what_a_loaders_process_could_not_read_is_one_line(train, discs):
     class Missing(discs):
         def read(self, index):
             if index == 4 and torch.utils.data.get_worker_info():
-                raise FileNotFoundError("shard-01.tar: expected a shard, got no file")
+                raise FileNotFoundError("shard-01.tar: expected a shard,\ngot no file: gone")
             return super().read(index)
 
-    with pytest.raises(FileNotFoundError, match=r"^shard-01\.tar: expected a shard, got no file$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^shard-01\.tar: expected a shard, got no file: gone$"
+    ):
         train(Missing(7), num_workers=1, memory_limit_bytes=1)
-
-
-def test_a_nan_on_another_rank_names_the_sample_here_too(monkeypatch):
-    others = [(3, ["there"])]
-    monkeypatch.setattr("dav2.training.recording.of_all_ranks", lambda own: [own, *others])
-    recorder = Recorder(every_steps=1)
-    with pytest.raises(ValueError, match=r"step 3: expected finite .* from there$"):
-        recorder.check()
-    recorder._finite = [(3, ["here"], torch.tensor([[False], [False]]))]
-    with pytest.raises(ValueError, match=r"step 3: expected finite .* from here, there$"):
-        recorder.check()
 
 
 def test_a_full_disk_leaves_the_state_before_it(train, tmp_path):

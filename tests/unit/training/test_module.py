@@ -130,6 +130,21 @@ def test_feature_alignment_sees_the_samples_it_is_meant_for(batch, chosen, share
     assert whole > 0.1
 
 
+@pytest.mark.parametrize("cutmix", [False, True])
+def test_labelled_images_may_have_a_mean_of_their_own_as_in_v1(batch, cutmix):
+    losses = LossConfig("inverse_depth", gradient_weight=0.0, synthetic_weight=2.0)
+    pseudo = torch.tensor([True, False, True])
+    module = training(losses, cutmix=cutmix)
+    result = module.training_step(batch._replace(pseudo=pseudo), 0)
+    pred = module.model(normalise(batch.images))
+    means = [
+        scale_shift_invariant_loss(pred[part], batch.targets[part], batch.valid[part])
+        for part in (pseudo, ~pseudo)
+    ]
+    # V1, section 3: the means of both sets weigh the same; 2 of 3 images are unlabelled.
+    assert result["data"].item() == pytest.approx(2 / 3 * sum(means).item(), rel=1e-5)
+
+
 def test_a_metric_model_minimises_silog_alone(batch):
     batch = batch._replace(targets=1 / batch.targets)
     result = training(LossConfig("depth"), max_depth_m=20.0).training_step(batch, 0)

@@ -93,6 +93,17 @@ def test_a_batch_that_devices_cannot_share_is_refused():
         share_of_batch(12, config, where="teacher")
 
 
+def test_an_odd_share_of_a_batch_cannot_be_mixed_in_pairs(fit_config, augment):
+    parallel = ParallelConfig(num_devices=2)
+    mixed = {"augment": augment(cutmix_probability=0.5), "parallel": parallel}
+    with pytest.raises(ValueError, match=r"test: batch_size: expected an even share .* got 3 of 6"):
+        prepare_process(fit_config(batch_size=6, **mixed))
+    assert prepare_process(fit_config(batch_size=4, **mixed)).is_first
+    assert prepare_process(fit_config(batch_size=6, parallel=parallel)).is_first
+    alone = mixed | {"parallel": ParallelConfig()}
+    assert prepare_process(fit_config(batch_size=3, **alone)).is_first
+
+
 def test_more_gpus_than_there_are_are_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"num_devices: expected 8 CUDA devices, got 2 on this"):

@@ -59,7 +59,7 @@ def test_the_weights_of_the_best_validation_are_kept_and_survive_a_restart(froze
     validator, training = Validator(frozen, CONFIG), Training()
     for step, noise in enumerate((0.5, 0.1, 0.9), start=1):
         training.come_to(step, noise=noise)
-        validator._validate(training)
+        validator._validate(training, measuring=True)
     restarted = Validator(frozen, CONFIG)
     restarted.load_state_dict(validator.state_dict())
     model, measures = restarted.final(training)
@@ -78,7 +78,7 @@ def test_the_last_weights_are_kept_where_the_best_are_not_wanted(frozen):
     training = Training()
     for step, noise in ((1, 0.1), (2, 0.9)):
         training.come_to(step, noise=noise)
-        validator._validate(training)
+        validator._validate(training, measuring=True)
     assert validator.final(training)[1]["step"] == 2
     assert told == [1, 2]
     assert validator.state_dict()["best"] == {}
@@ -93,7 +93,7 @@ def test_every_validation_is_measured_and_drawn_from_one_prediction(frozen):
     for step, noise in ((10, 0.9), (20, 0.1)):
         training.come_to(step, noise=noise)
         hook = training.averaged.register_forward_hook(lambda *_: calls.append(1))
-        validator._validate(training)
+        validator._validate(training, measuring=True)
         hook.remove()
         assert len(calls) == step / 5  # each time, three samples in batches of two
         np.testing.assert_array_equal(
