@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 	bench-ingest bench-train bench-label bench-evaluate bench-codecs bench-plan bench-serve soak clean lock
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed  ## Create .venv and install what requirements.lock pins
 
@@ -35,7 +35,7 @@ repro: install .work/.params_checked  ## Rebuild what changed, from raw data to 
 	@$(RUN) -m stages.sections
 	@mkdir -p .work && touch $@
 
-test: install  ## All tests but those that need a GPU
+test: install  ## All tests but long fault campaigns (`soak`) and those that need a GPU
 	OMP_NUM_THREADS=1 pytest -m "not gpu and not soak" -q -n auto --maxprocesses 8 --dist worksteal
 
 check: install  ## Format, lint, strict types, import contracts, code dependencies of dvc.yaml

@@ -11,7 +11,6 @@ from dav2.data.duplicates import Hashes, nearest, parse_hashes
 from dav2.data.files import write_json, written_whole
 from dav2.data.manifest import read_manifest, write_manifest
 from stages.gate_data_checks import (
-    GateDataParams,
     SourceTable,
     count_check,
     depth_checks,
@@ -19,6 +18,7 @@ from stages.gate_data_checks import (
     role_checks,
     source_checks,
 )
+from stages.gate_data_params import GateDataParams
 from stages.gates import Check, record, validate
 from stages.params import load
 from stages.program import run

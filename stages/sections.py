@@ -1,18 +1,19 @@
-"""Validates a whole parameters file: every section by the class of its stage.
+"""Validates a whole parameters file: every section by its class, and the names in `matrix`.
 
 `python -m stages.sections` does it for params.yaml.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from stages.matrix import MatrixParams
 from stages.params import PARAMS_FILE, Params, read_document, validate
 from stages.sources import SourceParams
 
 
 def problems(path: Path = PARAMS_FILE) -> list[str]:
-    """Returns one line for each section that does not fit its class, and for unknown sections.
+    """Returns one line for each thing in a parameters file that does not fit.
 
     Args:
         path: Parameters file.
@@ -25,7 +26,10 @@ def problems(path: Path = PARAMS_FILE) -> list[str]:
 
 
 def document_problems(document: Mapping[str, Any], *, where: str) -> list[str]:
-    """Returns one line for each section that does not fit its class, and for unknown sections.
+    """Returns one line for each thing in a whole parameters file that does not fit.
+
+    Sections must be known and fit their classes, encoders must exist, and models that are evaluated
+    must be among those that dvc.yaml makes.
 
     Args:
         document: A whole parameters file.
@@ -40,13 +44,13 @@ def document_problems(document: Mapping[str, Any], *, where: str) -> list[str]:
         if content is None:
             found.append(f"{where}: expected a section {name!r}, got none")
             continue
-        found += _problem(content, model, where=f"{where}: {name}")
+        found += _problems(content, model, where=f"{where}: {name}")
     sources = document.get("sources")
     if not isinstance(sources, Mapping) or not sources:
         found.append(f"{where}: expected at least one source under 'sources', got {sources!r}")
         sources = {}
     for name, content in sources.items():
-        found += _problem(content, SourceParams, where=f"{where}: sources.{name}")
+        found += _problems(content, SourceParams, where=f"{where}: sources.{name}")
     known = {name.partition(".")[0] for name in models} | {"sources"}
     unknown = sorted(set(document) - known)
     return found + [f"{where}: expected one of {sorted(known)}, got {name!r}" for name in unknown]
@@ -66,24 +70,47 @@ def main(path: Path = PARAMS_FILE) -> None:
         raise SystemExit("\n".join(found))
 
 
-def _problem(content: Any, model: type[Params], *, where: str) -> list[str]:
+def _problems(content: Any, model: type[Params], *, where: str) -> list[str]:
     try:
-        validate(content, model, where=where)
+        params = validate(content, model, where=where)
     except ValueError as error:
         return [str(error)]
-    return []
+    return _matrix_problems(params, where=where) if isinstance(params, MatrixParams) else []
+
+
+def _matrix_problems(matrix: MatrixParams, *, where: str) -> list[str]:
+    from dav2.models.encoder import EncoderName, encoder_config
+
+    encoders = get_args(EncoderName)
+    warmed = [name for name in encoders if encoder_config(name).family == "dinov2"]
+    found = [
+        f"{where}.{key}: expected some of {', '.join(known)}, got {', '.join(unknown)}"
+        for key, names, known in (
+            ("encoders", matrix.encoders, encoders),
+            ("both", matrix.both, encoders),
+            ("warm", matrix.warm, warmed),
+            ("live", matrix.live, encoders),
+            ("models", matrix.models, matrix.made()),
+        )
+        if (unknown := [name for name in names if name not in known])
+    ]
+    if matrix.domains and "pseudo" not in matrix.labels:
+        found.append(
+            f"{where}.domains: expected none, since metric models start from students of 'pseudo' "
+            f"and labels are without it, got {', '.join(matrix.domains)}"
+        )
+    return found
 
 
 def section_models() -> dict[str, type[Params]]:
     """Returns the class of each section, by its name; `sources` has `load_sources` instead."""
     from stages.evaluation_params import EvaluateParams
     from stages.finetune_metric import FinetuneMetricParams
-    from stages.gate_data_checks import GateDataParams
+    from stages.gate_data_params import GateDataParams
     from stages.gate_labels import GateLabelsParams
     from stages.gate_release import GateReleaseParams
     from stages.gate_teacher import GateTeacherParams
     from stages.ingest import IngestParams
-    from stages.matrix import MatrixParams
     from stages.pseudo_label import PseudoLabelParams
     from stages.render import DriveParams, StudioParams, WildEvalParams, WildParams
     from stages.report import ReportParams

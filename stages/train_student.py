@@ -107,8 +107,9 @@ def main(
 ) -> None:
     """Makes a student.
 
-    Students of one encoder share initial weights, steps, batches, views and their order; only what
-    they learn from differs, and pseudo-labels alone are trimmed.
+    Students of one encoder share steps, batches, order, views and, but for a warmed one, initial
+    weights. They differ in what they learn from, and so in which of it is trimmed (pseudo-labels
+    alone), perturbed (`perturb`) and aligned (`align_features`).
 
     Args:
         encoder: Size of its encoder.

@@ -42,7 +42,7 @@ def prepare_work(
     # The number of devices decides rounding; where they stand and who starts them, nothing.
     chosen["parallel"] = [parallel.strategy, num_ranks]
     device = chosen_device(params.device, where=f"{stage}.device")
-    versions = library_versions("torch", "timm", "pillow")
+    versions = library_versions("lightning", "numpy", "pillow", "timm", "torch")
     mark = fingerprint(stage, chosen, mark, dict(given), device, versions, code)
     work = work_folder(stage, mark)
     if parallel.launcher == "local" and num_ranks > 1:

@@ -63,30 +63,6 @@ def boundary_scores(
     }
 
 
-def mask_boundary_recall(
-    pred: Float[np.ndarray, "H W"], foreground: Bool[np.ndarray, "H W"]
-) -> float:
-    """Returns the share of an object's outline at which the prediction steps behind the object.
-
-    Depth Pro's recall for sets with masks in place of depth, as of hair and fur (as above; a matte
-    is foreground where its alpha is above 0.1). Other steps are no errors: nothing is known there.
-
-    Args:
-        pred: Predicted depth, aligned or metric, positive.
-        foreground: True on the object.
-
-    Returns:
-        0 to 1, or NaN where there is no outline.
-    """
-    # Twice as far behind the object as on it: a step at every threshold.
-    matte = np.where(foreground, 1.0, 2.0)
-    counts = _counted(pred, matte, np.ones(pred.shape, dtype=bool))
-    if not counts.wanted.any():
-        return float("nan")
-    scores = [_share(counts.hits[:, i], counts.wanted[:, i]) for i in range(len(THRESHOLDS))]
-    return float(np.average(scores, weights=THRESHOLDS))
-
-
 def boundary_sharpness(
     pred: Float[np.ndarray, "H W"],
     depth: Float[np.ndarray, "H W"],

@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 
 from stages.dependencies import PIPELINE, main, modules_of, with_code_dependencies
 from stages.imports import closure
+from stages.matrix import MatrixParams
+from stages.params import load
 
 STAGES = YAML(typ="safe").load(PIPELINE)["stages"]
 
@@ -32,8 +34,8 @@ def test_dvc_accepts_every_stage():
 
 
 @pytest.fixture
-def needs(tmp_path, monkeypatch):
-    """For each stage, what it depends on, with one encoder for students of both and one to warm."""
+def stages(tmp_path, monkeypatch):
+    """All stages, with one encoder for students of both and one to warm."""
     parameters = YAML(typ="safe").load(Path("params.yaml"))
     parameters["matrix"] |= {"both": ["vit64x4"], "warm": ["vit128x6"], "live": ["vit64x4"]}
     with (tmp_path / "params.yaml").open("w") as stream:
@@ -41,9 +43,22 @@ def needs(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").write_text(PIPELINE.read_text())
     monkeypatch.chdir(tmp_path)
     with Repo.init(no_scm=True) as repo:
-        found = {stage.name: {str(dep) for dep in stage.deps} for stage in repo.index.stages}
+        return list(repo.index.stages)
+
+
+@pytest.fixture
+def needs(stages):
+    """For each stage, what it depends on."""
+    found = {stage.name: {str(dep) for dep in stage.deps} for stage in stages}
     folders = ("data/", "models/", "reports/")
     return {name: {dep for dep in deps if dep.startswith(folders)} for name, deps in found.items()}
+
+
+def test_the_models_that_may_be_evaluated_are_those_that_stages_make(stages):
+    outputs = [Path(out.def_path) for stage in stages for out in stage.outs]
+    made = {path.stem for path in outputs if path.suffix == ".safetensors"}
+    assert {"encoder-vit128x6", "student-vit128x6-warm", "student-vit64x4-live"} < made
+    assert set(load("matrix", MatrixParams).made()) == made - {"encoder-vit128x6"}
 
 
 def test_a_student_of_both_needs_both_and_leaves_the_others_alone(needs):

@@ -57,15 +57,6 @@ def named(value: Any) -> str:
 def test_every_shipped_parameters_file_is_complete_and_valid(path: Path, variant: str | None):
     document = resolved(path, variant)
     assert document_problems(document, where=str(path)) == []
-    matrix = document["matrix"]
-    made = {"teacher"}
-    for encoder in matrix["encoders"]:
-        made |= {f"student-{encoder}-{labels}" for labels in matrix["labels"]}
-        made |= {f"metric-{encoder}-{domain}" for domain in matrix["domains"]}
-    for kind in ("both", "warm", "live"):
-        made |= {f"student-{encoder}-{kind}" for encoder in matrix[kind]}
-    assert set(matrix["models"]) <= made
-    assert "pseudo" in matrix["labels"] or not matrix["domains"]
     for stage in ("train_teacher", "train_student", "finetune_metric"):
         parallel = document[stage]["parallel"]
         num_ranks = parallel["num_machines"] * parallel["num_devices"]

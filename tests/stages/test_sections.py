@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,36 @@ def test_an_unknown_section_is_named(changed):
 def test_a_source_without_a_role_is_named(changed):
     (line,) = problems(changed("\n      unlabelled: [all]", "\n      unlabeled: [all]"))
     assert "sources.wild.roles" in line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("encoders: [vit64x4]", "encoders: [vit64x4, vitx]", "encoders: .*vitl, .*, got vitx"),
+        ("both: []", "both: [vitx]", "both: .*vitl, .*, got vitx"),
+        ("warm: []", "warm: [saml]", "warm: .*vitl, .*, got saml"),  # SAM's are not warmed up
+        ("live: []", "live: [vitx]", "live: .*vitl, .*, got vitx"),
+        ("- student-vit64x4-pseudo", "- student-vit64x4-psuedo", "models: .*, got .*-psuedo"),
+        ("- metric-vit64x4-indoor", "- metric-vits-indoor", "models: .*, got metric-vits-indoor"),
+    ],
+)
+def test_a_name_without_an_encoder_or_a_model_is_named(changed, old, new, line):
+    (found,) = problems(changed(old, new))
+    assert re.search(rf"params\.yaml: matrix\.{line}$", found)
+
+
+def test_metric_models_without_their_students_are_refused(changed):
+    path = changed("labels: [pseudo, synthetic]", "labels: [synthetic]")
+    path.write_text(path.read_text().replace("    - student-vit64x4-pseudo\n", ""))
+    (line,) = problems(path)
+    assert "matrix.domains: expected none, since metric models start from students of" in line
+    assert line.endswith("got indoor, outdoor")
+
+
+def test_students_of_every_kind_may_be_evaluated(changed):
+    path = changed("live: []", "live: [vits]")
+    path.write_text(path.read_text().replace("- teacher", "- teacher\n    - student-vits-live"))
+    assert problems(path) == []
 
 
 def test_the_command_says_every_problem_in_a_line_and_fails(changed):

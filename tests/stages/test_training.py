@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from dav2.training.mixture import interleaved
-from stages import finetune_metric, train_student
+from stages import finetune_metric, fingerprint, train_student
+from stages.finetune_metric import FinetuneMetricParams
+from stages.params import load
 from stages.training import weighted_sources
+from stages.training_work import prepare_work
 
 HERE = Path("nothing")
 
@@ -48,3 +51,37 @@ def test_weights_of_other_sources_are_refused(weights):
     got = ", ".join(weights)
     with pytest.raises(ValueError, match=f"^rows: expected .* sources drive, studio, got {got}$"):
         weighted_sources(SAMPLES, weights, where="rows")
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    shipped = load("finetune_metric", FinetuneMetricParams)
+    monkeypatch.chdir(tmp_path)  # where folders of work are made
+    return shipped
+
+
+def mark(params):
+    return prepare_work("train", params, "samples", given={}, code="code")[1]
+
+
+@pytest.mark.parametrize("library", ["lightning", "numpy", "pillow", "timm", "torch"])
+def test_another_version_of_a_library_that_decides_weights_starts_anew(
+    params, monkeypatch, library
+):
+    version = fingerprint.version
+    before = mark(params)
+    monkeypatch.setattr(
+        fingerprint, "version", lambda name: "0" if name == library else version(name)
+    )
+    assert mark(params) != before
+
+
+def test_what_decides_no_weight_starts_nothing_anew(params):
+    same = {
+        "running": params.running.model_copy(update={"num_workers": 7}),
+        "checkpoint_activations": not params.checkpoint_activations,
+        "validation": params.validation.model_copy(update={"min_pair_accuracy": 0.1}),
+        "parallel": params.parallel.model_copy(update={"launcher": "slurm"}),
+    }
+    assert mark(params.model_copy(update=same)) == mark(params)
+    assert mark(params.model_copy(update={"num_threads": 9})) != mark(params)

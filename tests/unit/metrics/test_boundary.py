@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dav2.metrics import boundary
-from dav2.metrics.boundary import boundary_scores, boundary_sharpness, mask_boundary_recall
+from dav2.metrics.boundary import boundary_scores, boundary_sharpness
 
 
 def boundary_f1(pred, depth, *, pixels):
@@ -88,22 +88,6 @@ def test_precision_and_recall_are_the_parts_of_the_score():
     scores = boundary_scores(pred, depth, pixels=all_of(depth))
     assert scores["boundary_precision"] == pytest.approx(0.5 / 4)
     assert scores["boundary_recall"] == pytest.approx(1.0 / 4)
-
-
-def test_the_outline_of_a_mask_is_found_where_depth_steps_behind_it():
-    foreground = np.zeros((3, 4), dtype=bool)
-    foreground[1, 1:3] = True
-    right = np.where(foreground, 1.0, 3.0)
-    assert mask_boundary_recall(right, foreground) == pytest.approx(1.0)
-    assert mask_boundary_recall(1 / right, foreground) == 0.0  # in front of the object
-    right[0] = 1.0  # of the outline's six steps the two above are lost: a direction of four
-    assert mask_boundary_recall(right, foreground) == pytest.approx(3 / 4)
-    weighed = np.where(foreground, 1.0, 1.1)
-    thresholds = np.linspace(1.05, 1.25, 10)
-    assert mask_boundary_recall(weighed, foreground) == pytest.approx(
-        thresholds[thresholds < 1.1].sum() / thresholds.sum()
-    )
-    assert math.isnan(mask_boundary_recall(right, np.zeros((3, 4), dtype=bool)))
 
 
 def test_scores_do_not_depend_on_how_many_rows_are_counted_at_once(monkeypatch):
