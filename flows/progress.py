@@ -11,7 +11,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.sessions import Log
 
-_BAR = re.compile(r"(\d{1,3})%\|[^|]*\|\s*(\S+)/(\S+)")  # as tqdm draws it: 34%|###   | 17/50 [
+# As tqdm draws it: 34%|###   | 17/50 [00:03<00:06,  5.2it/s, and what a stage says of itself]
+_BAR = re.compile(r"(\d{1,3})%\|[^|]*\|\s*(\S+)/(\S+)(?: \[[^<\]]*<([^,\]]+),\s*([^\]]+)\])?")
 
 
 class ProgressLog(logging.LoggerAdapter[Any]):
@@ -30,11 +31,13 @@ class ProgressLog(logging.LoggerAdapter[Any]):
         self._artifact: UUID | None = None
 
     def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Logs a line; the share that a bar in it tells is published."""
+        """Logs a line; of a bar in it, share, time left, rates and failures are published."""
         self.logger.info(msg, *args, **kwargs)
         if found := _BAR.search(str(msg) % args if args else str(msg)):
-            share, done, total = found.groups()
+            share, done, total, left, rates = found.groups()
             says = f"{self._stage}: {done} of {total}"
+            if left is not None:
+                says += f", {left} left, {rates}"
             self._context.run(self._publish, min(float(share), 100.0), says)
 
     def process(

@@ -37,8 +37,8 @@ def test_a_bar_becomes_one_artifact_that_follows_it(published: list, caplog):
         thread.start()
         thread.join()
     assert published == [
-        ("progress-evaluate-student-s", 34.0, "evaluate@student_S: 17 of 50"),
-        (100.0, "evaluate@student_S: 17 of 50"),
+        ("progress-evaluate-student-s", 34.0, "evaluate@student_S: 17 of 50, 00:06 left, 5.2it/s"),
+        (100.0, "evaluate@student_S: 17 of 50, 00:06 left, 5.2it/s"),
     ]
     assert [record.message for record in caplog.records][:2] == ["begins", BAR]
 
@@ -48,3 +48,13 @@ def test_lines_without_a_bar_publish_nothing(published: list):
     log.info("%s", "5% of the samples | 3/4 of them")
     log.info("done: 100%")
     assert published == []
+
+
+def test_what_a_stage_adds_to_its_bar_is_shown_too(published: list):
+    log = ProgressLog(logging.getLogger("flows.test"), "pseudo_label")
+    log.info(BAR.replace("5.2it/s", "5.2it/s, 2.7+2.5/s, 1 failures"))
+    log.info(BAR.partition(" [")[0])
+    assert [says for *_, says in published] == [
+        "pseudo_label: 17 of 50, 00:06 left, 5.2it/s, 2.7+2.5/s, 1 failures",
+        "pseudo_label: 17 of 50",
+    ]
