@@ -1,4 +1,4 @@
-"""How planning, finding, publishing and describing shards grow with a set (`make bench-plan`).
+"""How planning, finding, publishing and versioning shards grow with a set (`make bench-plan`).
 
 No photograph is labelled: the manifest is made from a seed, and each shard holds a few bytes under
 the index rows that a real one has. Hashing a shard's bytes is told apart, by megabyte.
@@ -7,6 +7,9 @@ the index rows that a real one has. Hashing a shard's bytes is told apart, by me
 import argparse
 import hashlib
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -49,9 +52,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--samples-per-shard", type=int, default=1024)
     parser.add_argument("--written", type=int, default=100, help="shards that are really written")
+    parser.add_argument("--versioned", type=int, default=10_000, help="small shards given to DVC")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder), options.rows, options.samples_per_shard, options.written)
+        version(Path(folder) / "project", options.versioned)
 
 
 def measure(folder: Path, num_rows: int, samples_per_shard: int, num_written: int) -> None:
@@ -93,6 +98,37 @@ def measure(folder: Path, num_rows: int, samples_per_shard: int, num_written: in
         sha256_of(big)
 
 
+def version(project: Path, num_shards: int) -> None:
+    """Times DVC on one output of many shards, and again when a source has added a tenth to them.
+
+    Args:
+        project: Folder to make.
+        num_shards: Files of a few bytes; of whole ones DVC reads each new one besides.
+    """
+    shards = project / "shards"
+    shards.mkdir(parents=True)
+    _dvc(project, "init", "--no-scm")
+    _dvc(project, "config", "cache.type", "hardlink")
+    (project / "dvc.yaml").write_text("stages: {label: {cmd: 'true', outs: [shards]}}\n")
+    total = 0
+    for source, count in (("wild", num_shards), ("more", num_shards // 10)):
+        for number in range(count):
+            (shards / f"{source}-b{number:08}.tar").write_bytes(f"{source} {number}".encode())
+        total += count
+        with timed("dvc commit", total, "shards"):
+            _dvc(project, "commit", "--force")
+        with timed("dvc status", total, "shards"):
+            assert "up to date" in _dvc(project, "status")
+
+
+def _dvc(project: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    return subprocess.run(
+        command, cwd=project, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
 def manifest(source: str, num_rows: int) -> pd.DataFrame:
     """Returns as much of a manifest as labelling reads."""
     hashes = [
@@ -119,11 +155,17 @@ def manifest(source: str, num_rows: int) -> pd.DataFrame:
 @contextmanager
 def timed(what: str, count: int, unit: str) -> Iterator[None]:
     """Prints how long the block took, of which processor time, and the units a second of that."""
-    begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
+    begin_s, begin_cpu_s = time.perf_counter(), _processor_s()
     yield
-    seconds, cpu_s = time.perf_counter() - begin_s, time.process_time() - begin_cpu_s
+    seconds, cpu_s = time.perf_counter() - begin_s, _processor_s() - begin_cpu_s
     rate = count / cpu_s
     print(f"{what:<26} {count:>10,} {unit:<6} {seconds:>8.2f} s {cpu_s:>8.2f} s {rate:>12,.0f}/s")
+
+
+def _processor_s() -> float:
+    """Returns the processor time of this process and of those it has started and seen end."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _job(rows: pd.DataFrame, store: Path) -> LabelingJob:
