@@ -192,7 +192,7 @@ def _is_named(folder: Path, named: Mapping[str, Any]) -> bool:
     published = named.get(folder.name.rpartition("-")[0])
     if published is None or not record.is_file():
         return False
-    return bool(json.loads(record.read_bytes())["sha256"] == published["sha256"])
+    return bool(json.loads(record.read_bytes())["tar"]["sha256"] == published["sha256"])
 
 
 def _named_by_outputs(root: Path) -> set[str]:

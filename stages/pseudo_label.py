@@ -96,7 +96,7 @@ class PseudoLabelParams(Params):
     check_scale: Annotated[float, Field(gt=0)] | None
     """Short side of that other resolution as a multiple of `short_side_px`; null: no such check."""
     check_first_shards: NonNegativeInt
-    """How many shards, in turns of the sources, must keep `gate_labels.labels` before the others
+    """How many shards of each source, made first, must keep `gate_labels.labels` before the others
     are made; at the gate some of these only warn. 0: none."""
     max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of photographs without a label above which the stage fails; those of shards that were
@@ -240,16 +240,21 @@ def _label(
     from dav2.labeling.engine import label_shards
     from dav2.labeling.first_shards import source_by_source
     from dav2.labeling.store import find_shard
+    from dav2.labeling.unread import readable_again
     from stages.labelling_progress import Progress
+    from stages.labelling_spent import SpentLog
 
-    records = {shard.name: find_shard(job.store, shard) for shard in shards}
-    missing = source_by_source(shard for shard in shards if records[shard.name] is None)
+    found = [(shard, record) for shard in shards if (record := find_shard(job.store, shard))]
+    again = readable_again(job, found)
+    records = {shard.name: record for shard, record in found if shard.name not in again}
+    missing = source_by_source(shard for shard in shards if shard.name not in records)
     num_missing = sum(len(shard.rows) for shard in missing)
-    logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
-    refused, first = _Refused(params, job), _first_shards(params, job)
-    for shard in shards:
-        refused.add(shard, records[shard.name])
-        first.add(shard, records[shard.name])
+    logger.info("%d of %d shards are there already", len(records), len(shards))
+    refused, first = _Refused(params, job), _first_shards(params, job, shards)
+    for shard, record in found:
+        if shard.name in records:
+            refused.add(shard, record)
+            first.add(shard, record)
     num_samples = len(job.manifest)
     with tqdm(
         total=num_samples,
@@ -259,22 +264,29 @@ def _label(
         smoothing=0.1,
     ) as bar:
         if missing:
-            progress = Progress(run, bar, on_gpu=job.device.type == "cuda")
-            for attempt in label_shards(params.engine, missing, job, on_samples=bar.update):
-                records[attempt.shard.name] = attempt.record
-                progress.add(attempt)
-                refused.add(attempt.shard, attempt.record)
-                first.add(attempt.shard, attempt.record)
-            progress.finish(gpu_hour_price=params.gpu_hour_price)
-    return [(shard, record) for shard in shards if (record := records[shard.name]) is not None]
+            spent = SpentLog(job.store / "spent.jsonl")
+            progress = Progress(run, bar, spent, on_gpu=job.device.type == "cuda")
+            try:
+                for attempt in label_shards(
+                    params.engine, missing, job, on_samples=bar.update, on_attempt=progress.add
+                ):
+                    assert attempt.record is not None
+                    records[attempt.shard.name] = attempt.record
+                    refused.add(attempt.shard, attempt.record)
+                    first.add(attempt.shard, attempt.record)
+            finally:
+                progress.finish(gpu_hour_price=params.gpu_hour_price)
+    return [(shard, records[shard.name]) for shard in shards]
 
 
-def _first_shards(params: PseudoLabelParams, job: "LabelingJob") -> "FirstShards":
+def _first_shards(
+    params: PseudoLabelParams, job: "LabelingJob", shards: "list[PlannedShard]"
+) -> "FirstShards":
     from dav2.labeling.first_shards import FirstShards, LabelLimits
     from stages.label_limits import LabelLimitsParams
 
     limits = LabelLimits(**load("gate_labels.labels", LabelLimitsParams).model_dump())
-    return FirstShards(job.store, limits, num_shards=params.check_first_shards)
+    return FirstShards(job.store, limits, shards, num_shards=params.check_first_shards)
 
 
 class _Refused:
@@ -286,10 +298,10 @@ class _Refused:
         # As in ingest, a handful of photographs may lose one.
         self._limit = max(1.0, params.max_quarantined_fraction * len(job.manifest))
 
-    def add(self, shard: "PlannedShard", record: "ShardRecord | None") -> None:
+    def add(self, shard: "PlannedShard", record: "ShardRecord") -> None:
         from dav2.labeling.store import read_refused
 
-        if record is None or record.set_aside:
+        if record.set_aside:
             return
         self._num_refused += record.num_refused
         if self._num_refused > self._limit:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,6 @@ class Attempt:
     """Since this worker's attempt before: what the shard cost of a device's time."""
     energy_j: float | None = None
     """What the device took in that time; None where nobody counts."""
-    num_failures: int = 0
-    """How often the shard failed, this time included."""
     num_halved: int = 0
     """How often a batch had to be halved to fit into memory."""
 
@@ -44,7 +42,12 @@ class WaitingShards:
     """The shards of a plan that nobody has or has finished yet."""
 
     def __init__(
-        self, shards: Iterable[PlannedShard], *, store: Path, manifest: pd.DataFrame
+        self,
+        shards: Iterable[PlannedShard],
+        *,
+        store: Path,
+        manifest: pd.DataFrame,
+        on_attempt: Callable[[Attempt], object] = lambda attempt: None,
     ) -> None:
         """Takes a plan.
 
@@ -52,10 +55,12 @@ class WaitingShards:
             shards: All that is to do.
             store: Folder of committed shards.
             manifest: The samples, with sample_id, source and image.
+            on_attempt: Called with every attempt, failed ones too.
         """
         self._waiting = deque(shards)
         self._store = store
         self._manifest = manifest
+        self._on_attempt = on_attempt
         self._num_failures: Counter[str] = Counter()
         self._num_in_a_row = 0
 
@@ -91,9 +96,10 @@ class WaitingShards:
         Raises:
             ValueError: If shard after shard fails.
         """
+        self._on_attempt(attempt)
         if attempt.record is not None:
             self._num_in_a_row = 0
-            yield replace(attempt, num_failures=self._num_failures[attempt.shard.name])
+            yield attempt
             return
         name = attempt.shard.name
         self._num_failures[name] += 1
@@ -108,7 +114,7 @@ class WaitingShards:
         if count < MAX_ATTEMPTS:
             self._waiting.append(attempt.shard)
             return
-        yield replace(attempt, record=self._set_aside(attempt), num_failures=count)
+        yield replace(attempt, record=self._set_aside(attempt))
 
     def _set_aside(self, attempt: Attempt) -> ShardRecord:
         reason = f"set aside with its shard after {MAX_ATTEMPTS} failures: {attempt.failure}"

@@ -18,6 +18,7 @@ from dav2.labeling.plan import plan_shards
 from dav2.labeling.prepare import LabelingOptions
 from dav2.labeling.store import find_shard, publish
 from dav2.labeling.summary import summarise
+from dav2.labeling.unread import readable_again
 
 OPTIONS = LabelingOptions(
     short_side_px=28,
@@ -123,11 +124,13 @@ class Photographs:
     def label(self, job, output=None, *, samples_per_shard=4, engine="inline"):
         """Does what the stage does: plan, reuse, label what is missing, publish."""
         shards = plan_shards(job.manifest, samples_per_shard=samples_per_shard, recipe=job.recipe)
-        records = {shard: find_shard(job.store, shard) for shard in shards}
-        missing = [shard for shard, record in records.items() if record is None]
+        found = {shard: find_shard(job.store, shard) for shard in shards}
+        found = {shard: record for shard, record in found.items() if record}
+        again = readable_again(job, list(found.items()))
+        missing = [shard for shard in shards if shard not in found or shard.name in again]
         attempts = label_shards(engine, missing, job, on_samples=lambda num: None)
-        records |= {attempt.shard: attempt.record for attempt in attempts}
-        finished = list(records.items())
+        records = found | {attempt.shard: attempt.record for attempt in attempts}
+        finished = [(shard, records[shard]) for shard in shards]
         if output is not None:
             publish(job.store, finished, output, summary=summarise(job, finished))
         return finished
