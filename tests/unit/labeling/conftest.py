@@ -68,13 +68,14 @@ class Photographs:
         self.store = folder / "store"
         self.store.mkdir()
         self.teacher = Teacher()
+        self.shapes = SHAPES
 
     def add(self, source, count):
         root = self.folder / source
         root.mkdir(exist_ok=True)
         for number in range(count):
             random = np.random.default_rng([len(source), number])
-            height, width = SHAPES[number % len(SHAPES)]
+            height, width = self.shapes[number % len(self.shapes)]
             coarse = random.integers(0, 256, (7, 9, 3), dtype=np.uint8)
             image = np.asarray(Image.fromarray(coarse).resize((width, height)))
             (root / f"{number:03}.jpg").write_bytes(encode_jpeg(image, quality=90))
@@ -84,7 +85,7 @@ class Photographs:
         rows = []
         for path in sorted(self.folder.glob("*/*.jpg")):
             source, number = path.parent.name, int(path.stem)
-            height, width = SHAPES[number % len(SHAPES)]
+            height, width = self.shapes[number % len(self.shapes)]
             rows.append(
                 {
                     "sample_id": f"{source}-{path.stem}",
@@ -134,6 +135,18 @@ class Photographs:
         if output is not None:
             publish(job.store, finished, output, summary=summarise(job, finished))
         return finished
+
+    def fail_when(self, condition, error):
+        """Makes the teacher raise `error` where `condition(images)` holds; returns the remedy."""
+        answer = self.teacher.forward
+
+        def fail(images):
+            if condition(images):
+                raise error
+            return answer(images)
+
+        self.teacher.forward = fail
+        return lambda: setattr(self.teacher, "forward", answer)
 
     def num_seen(self):
         return sum(self.teacher.batch_sizes)
