@@ -41,6 +41,15 @@ DECIDING_MODULES = (
 )
 """Who decides what a shard's bytes are. The engine is not among them: it decides when they are."""
 
+MOVING_MODULES = (
+    "dav2.data.files",
+    "dav2.data.s3",
+    "dav2.data.storage",
+    "dav2.models.transformers_folder",
+)
+"""What those import and what decides nothing: it moves bytes of which the manifest has the hash, or
+reads folders, which a teacher is not."""
+
 _TRACKED = (
     "num_samples",
     "num_labelled",
@@ -197,9 +206,10 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
     if not teacher_path.is_file():
         raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
     teacher = sha256_of(teacher_path)[:16]
-    code = code_fingerprint(DECIDING_MODULES)
+    code = code_fingerprint(DECIDING_MODULES, without=MOVING_MODULES)
     versions = [library_versions("torch", "timm", "pillow"), codec_version(params.codec)]
-    recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, versions, code)
+    num_threads = None if on_gpu else params.num_threads
+    recipe = fingerprint(teacher, asdict(options), device.type, num_threads, versions, code)
     return LabelingJob(
         manifest=read_manifest(manifest_path),
         sources=locations(),

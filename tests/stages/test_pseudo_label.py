@@ -15,10 +15,8 @@ from dav2.labeling import labeler
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.store import held_alone
 from stages import pseudo_label
-from stages.imports import closure
-from stages.pseudo_label import PseudoLabelParams
 from tests.fixtures.full_disk import disk_for
-from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
+from tests.fixtures.labelling import ARGUMENTS, Project
 
 
 class RecordedRun:
@@ -194,18 +192,6 @@ def test_photographs_of_a_shard_set_aside_do_not_stop_the_stage(project, monkeyp
     assert (summary["num_shards_set_aside"], summary["num_quarantined"]) == (1, 12)
 
 
-def test_the_address_of_a_cluster_is_the_parameters_or_the_environments(project, monkeypatch):
-    def address(params):
-        read = PseudoLabelParams.model_validate({**project.params, **params})
-        return pseudo_label.make_job(read, *ARGUMENTS[:2]).ray.address
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert address({}) is None
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert address({}) == "head:6379"
-    assert address({"ray_address": "other:6379"}) == "other:6379"
-
-
 def test_an_archive_that_was_cut_off_costs_its_own_photographs(project):
     archive = project.folder / "packed" / "000.tar"
     archive.parent.mkdir()
@@ -328,13 +314,6 @@ def test_labels_of_another_library_version_are_not_taken(project, monkeypatch):
     monkeypatch.setattr("stages.fingerprint.version", lambda name: "0")
     pseudo_label.main(*ARGUMENTS)
     assert len(list((project.folder / ".work" / "pseudo_label").iterdir())) == 2
-
-
-def test_the_code_that_decides_bytes_is_in_the_fingerprint_and_the_engine_is_not():
-    modules = closure(pseudo_label.DECIDING_MODULES, PROJECT)
-    for name in ("data.png16", "data.transforms", "labeling.codec", "models.dpt", "data.images"):
-        assert f"dav2.{name}" in modules
-    assert not [name for name in modules if "engine" in name or name.startswith("stages")]
 
 
 def wait_for(condition, process, *, timeout_s=120):
