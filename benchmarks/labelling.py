@@ -225,6 +225,7 @@ def _work(
         load_teacher=lambda: model,
         teacher="t" * 16,
         recipe="r",
+        verify=lambda: None,
         options=options,
         device=torch.device(device),
         num_threads=given.threads,
