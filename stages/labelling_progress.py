@@ -56,6 +56,7 @@ class Progress:
         num_images = sum(self._num_images.values())
         facts = {"images_per_second": num_images / seconds, "labelling_s": seconds}
         facts |= dict(self._totals)
+        facts["num_workers"] = len(self._num_images)
         if self._on_gpu:  # held from start to end, busy or not: that is what is paid
             facts["gpu_seconds"] = seconds * len(self._num_images)
             if gpu_hour_price is not None:

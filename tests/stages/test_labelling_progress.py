@@ -72,6 +72,7 @@ def test_gpus_are_paid_from_start_to_end(finished):
         "labelling_s": 10.0,
         "num_failures": 1,
         "num_batches_halved": 0,
+        "num_workers": 2,
         "gpu_seconds": 20.0,
         "cost_per_thousand_images": pytest.approx(0.333, abs=1e-3),
         "energy_j": 1000.0,
