@@ -85,7 +85,7 @@ class ModelClock:
     """Time that a GPU spends on passes through a model."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._events: list[torch.cuda.Event] = []
+        self._events: list[Any] = []
         model.register_forward_pre_hook(self._record)
         model.register_forward_hook(self._record)
 
@@ -93,12 +93,13 @@ class ModelClock:
         """Returns the seconds since the last call; waits for the GPU."""
         torch.cuda.synchronize()
         pairs = zip(self._events[::2], self._events[1::2], strict=True)
-        milliseconds = sum(begin.elapsed_time(end) for begin, end in pairs)
+        milliseconds: float = sum(begin.elapsed_time(end) for begin, end in pairs)
         self._events.clear()
         return milliseconds / 1000
 
     def _record(self, *_: object) -> None:
-        event = torch.cuda.Event(enable_timing=True)
+        timer: Any = torch.cuda.Event  # untyped
+        event = timer(enable_timing=True)
         event.record()
         self._events.append(event)
 
