@@ -67,6 +67,7 @@ class Progress:
             "total_num_failures": spent.num_failures,
         }
         facts |= dict(self._totals)
+        facts["num_workers"] = len(self._num_images)
         if self._on_gpu:  # held from start to end, busy or not: that is what is paid
             facts["gpu_seconds"] = seconds * len(self._num_images)
             facts["total_gpu_seconds"] = spent.worker_s

@@ -182,7 +182,6 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
     import torch
 
     from dav2.data.manifest import read_manifest
-    from dav2.labeling.codec import codec_version
     from dav2.labeling.job import LabelingJob, RayOptions
     from dav2.labeling.prepare import LabelingOptions
     from dav2.models.device import chosen_device
@@ -205,17 +204,16 @@ def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path)
     )
     if not teacher_path.is_file():
         raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
-    teacher = sha256_of(teacher_path)[:16]
-    code = code_fingerprint(DECIDING_MODULES, without=MOVING_MODULES)
-    versions = [library_versions("torch", "timm", "pillow"), codec_version(params.codec)]
+    found = _deciding(teacher_path, params.codec)
     num_threads = None if on_gpu else params.num_threads
-    recipe = fingerprint(teacher, asdict(options), device.type, num_threads, versions, code)
+    recipe = fingerprint(found, asdict(options), device.type, num_threads)
     return LabelingJob(
         manifest=read_manifest(manifest_path),
         sources=locations(),
         load_teacher=partial(load_teacher, teacher_path),
-        teacher=teacher,
+        teacher=found["teacher"],
         recipe=recipe,
+        verify=partial(_verify, found, teacher_path, params.codec),
         options=options,
         device=device,
         num_threads=params.num_threads,
@@ -239,6 +237,25 @@ def load_teacher(path: Path) -> "nn.Module":
             f"got a metric one with {model.config.max_depth_m} m"
         )
     return model
+
+
+def _deciding(teacher_path: Path, codec: CodecName) -> dict[str, str]:
+    """Returns what decides the labels and may differ from machine to machine."""
+    from dav2.labeling.codec import codec_version
+
+    return {
+        "teacher": sha256_of(teacher_path)[:16],
+        "code": code_fingerprint(DECIDING_MODULES, without=MOVING_MODULES),
+        **library_versions("torch", "timm", "pillow"),
+        "library of the codec": codec_version(codec) or "none",
+    }
+
+
+def _verify(expected: dict[str, str], teacher_path: Path, codec: CodecName) -> None:
+    """Raises `ValueError` if this machine would make other labels than the one that asked."""
+    for name, got in _deciding(teacher_path, codec).items():
+        if got != expected[name]:
+            raise ValueError(f"{name}: expected {expected[name]} as the driver has, got {got}")
 
 
 def _label(

@@ -15,6 +15,7 @@ MAX_ATTEMPTS = 3
 """A shard that fails so often is set aside."""
 MAX_FAILED_IN_A_ROW = 10
 """So many shards that fail at their first attempt, none finished in between: all will."""
+_MAX_FAILED_A_WORKER = 3  # likewise where that is more: a rack that is lost takes a shard a worker
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class WaitingShards:
             manifest: The samples, with sample_id, source and image.
             on_attempt: Called with every attempt, failed ones too.
         """
+        self.num_workers = 1
+        """That label them side by side."""
         self._waiting = deque(shards)
         self._store = store
         self._manifest = manifest
@@ -106,7 +109,7 @@ class WaitingShards:
         count = self._num_failures[name]
         logger.warning("%s: attempt %d of %d: %s", name, count, MAX_ATTEMPTS, attempt.failure)
         self._num_in_a_row += count == 1
-        if self._num_in_a_row >= MAX_FAILED_IN_A_ROW:
+        if self._num_in_a_row >= max(MAX_FAILED_IN_A_ROW, _MAX_FAILED_A_WORKER * self.num_workers):
             raise ValueError(
                 f"labelling: expected shards to succeed, got {self._num_in_a_row} in a row that "
                 f"failed, the last: {attempt.failure}"

@@ -37,6 +37,9 @@ class LabelingJob:
     """Fingerprint of its weights."""
     recipe: str
     """Fingerprint of all that decides the bytes besides the images: teacher, options, code."""
+    verify: Callable[[], object]
+    """Raises `ValueError` where what `recipe` was made of is something else: on another machine, or
+    later."""
     options: LabelingOptions
     device: torch.device
     num_threads: int

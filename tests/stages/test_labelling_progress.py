@@ -93,6 +93,7 @@ def test_gpus_are_paid_from_start_to_end_of_every_run(finished):
         "labelling_s": 10.0,
         "num_failures": 1,
         "num_batches_halved": 0,
+        "num_workers": 2,
         "gpu_seconds": 20.0,
         "energy_j": 1000.0,
         "num_images": 60,

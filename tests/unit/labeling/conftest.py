@@ -114,6 +114,7 @@ class Photographs:
             load_teacher=lambda: self.teacher,
             teacher=teacher,
             recipe=f"{teacher} {chosen}",
+            verify=lambda: None,
             options=chosen,
             device=torch.device("cpu"),
             num_threads=1,
