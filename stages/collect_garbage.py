@@ -172,8 +172,8 @@ def _planned_shards(root: Path, recipe: str) -> set[str]:
     import pandas as pd
 
     from dav2.labeling.plan import plan_shards
+    from stages.labelling_job import PseudoLabelParams
     from stages.params import PARAMS_FILE, load
-    from stages.pseudo_label import PseudoLabelParams
 
     if not (root / PHOTOGRAPHS).is_file():
         return set()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.fingerprint import code_fingerprint, fingerprint
+from stages.labelling_job import PseudoLabelParams, make_job
 from stages.params import load
 from stages.program import run
-from stages.pseudo_label import PseudoLabelParams, make_job
 from stages.ranks import is_first_rank
 from stages.train_student import TrainStudentParams, fit_student
 from stages.training import checked_encoder, divided, given_checkpoint

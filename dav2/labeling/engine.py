@@ -10,17 +10,15 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Literal, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from dav2.labeling.attempts import Attempt, WaitingShards
 from dav2.labeling.energy import EnergyMeter
-from dav2.labeling.job import LabelingJob, excerpt, make_labeler
+from dav2.labeling.job import EngineName, LabelingJob, excerpt, make_labeler
 from dav2.labeling.labeler import FinishedSample, Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.steps import Failure, Item, Steps
 from dav2.labeling.store import RefusedSample, commit_shard
-
-EngineName = Literal["inline", "ray"]
 
 _BATCHES_AHEAD = 3
 _SHARDS_AT_ONCE = 64

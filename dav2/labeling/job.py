@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -12,6 +13,9 @@ from dav2.data.open import SourceLocation
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.prepare import LabelingOptions
+
+EngineName = Literal["inline", "ray"]
+"""Who labels (`dav2.labeling.engine`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import cloudpickle
 import pytest
 
-from stages import pseudo_label
+from stages import labelling_job
 from stages.params import load
 from tests.fixtures.labelling import ARGUMENTS, Project
 
@@ -16,8 +16,8 @@ def job(tmp_path, monkeypatch):
     project = Project(tmp_path)
     project.add_photographs("wild", 2)
     project.write()
-    project.job = pseudo_label.make_job(
-        load("pseudo_label", pseudo_label.PseudoLabelParams), *ARGUMENTS[:2]
+    project.job = labelling_job.make_job(
+        load("pseudo_label", labelling_job.PseudoLabelParams), *ARGUMENTS[:2]
     )
     project.verify = cloudpickle.loads(cloudpickle.dumps(project.job.verify))  # as Ray sends it
     project.verify()
@@ -31,7 +31,7 @@ def test_another_teacher_is_refused(job):
 
 
 def test_other_code_is_refused(job, monkeypatch):
-    monkeypatch.setattr(pseudo_label, "code_fingerprint", lambda modules: "c" * 16)
+    monkeypatch.setattr(labelling_job, "code_fingerprint", lambda modules, without: "c" * 16)
     with pytest.raises(ValueError, match=r"code: expected .* as the driver has, got cccc"):
         job.verify()
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from stages.pseudo_label import PseudoLabelParams, make_job
+from stages.labelling_job import PseudoLabelParams, make_job
 from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
 
 
