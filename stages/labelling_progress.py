@@ -57,31 +57,45 @@ class Progress:
         Args:
             gpu_hour_price: Of one GPU; None for no cost.
         """
-        seconds, spent = self._spent.elapsed_s(), self._spent.end()
-        num_images = sum(self._num_images.values())
+        facts = self._of_this_run() | self._of_all_runs(gpu_hour_price)
+        self._run.log_metrics(facts)
+        self._run.add_facts({name: round(value, 3) for name, value in facts.items()})
+
+    def _of_this_run(self) -> dict[str, float]:
+        if not self._seconds:
+            return {}
+        seconds, num_images = self._spent.elapsed_s(), sum(self._num_images.values())
         facts: dict[str, float] = {
             "images_per_second": num_images / seconds,
             "labelling_s": seconds,
+            "num_images": num_images,
+            "num_workers": len(self._seconds),
+            **self._totals,
+        }
+        if self._on_gpu:  # held from start to end, busy or not: that is what is paid
+            facts["gpu_seconds"] = seconds * len(self._seconds)
+        energy_j = [joules for joules in self._energy_j if joules is not None]
+        if energy_j:
+            facts["energy_j"] = sum(energy_j)
+        return facts
+
+    def _of_all_runs(self, gpu_hour_price: float | None) -> dict[str, float]:
+        spent = self._spent.end()
+        if not spent.labelling_s:
+            return {}
+        facts: dict[str, float] = {
             "total_labelling_s": spent.labelling_s,
             "total_num_images": spent.num_images,
             "total_num_failures": spent.num_failures,
         }
-        facts |= dict(self._totals)
-        facts["num_workers"] = len(self._num_images)
-        if self._on_gpu:  # held from start to end, busy or not: that is what is paid
-            facts["gpu_seconds"] = seconds * len(self._num_images)
+        if spent.energy_j is not None:
+            facts["total_energy_j"] = spent.energy_j
+        if self._on_gpu:
             facts["total_gpu_seconds"] = spent.worker_s
             if gpu_hour_price is not None and spent.num_images:
                 cost = spent.worker_s / 3600 * gpu_hour_price
                 facts["cost_per_thousand_images"] = cost / spent.num_images * 1000
-        energy_j = [joules for joules in self._energy_j if joules is not None]
-        if energy_j:
-            facts["energy_j"] = sum(energy_j)
-        if spent.energy_j is not None:
-            facts["total_energy_j"] = spent.energy_j
-        self._run.log_metrics(facts)
-        rounded = {name: round(value, 3) for name, value in facts.items()}
-        self._run.add_facts({**rounded, "num_images": num_images})
+        return facts
 
     def _rate(self, worker: str) -> float:
         seconds = self._seconds[worker]

@@ -65,6 +65,7 @@ class SpentLog:
         self._path = path
         self._run = time.time_ns()
         self._begin_s = time.monotonic()
+        self._has_begun = False
 
     def elapsed_s(self) -> float:
         """Returns the seconds since the start of this run."""
@@ -72,6 +73,7 @@ class SpentLog:
 
     def add(self, attempt: "Attempt") -> None:
         """Writes what an attempt has spent."""
+        self._has_begun = True
         shard, is_done = attempt.shard, attempt.record is not None
         self._write(
             _Line(
@@ -88,8 +90,9 @@ class SpentLog:
         )
 
     def end(self) -> Spent:
-        """Writes that the run ends; returns what all have spent."""
-        self._write(_Line(self._run, self.elapsed_s()))
+        """Writes that the run ends, if it made an attempt; returns what all have spent."""
+        if self._has_begun:
+            self._write(_Line(self._run, self.elapsed_s()))
         elapsed_s: dict[int, float] = defaultdict(float)
         workers: dict[int, set[str]] = defaultdict(set)
         num_images: dict[str, int] = {}

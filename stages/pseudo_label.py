@@ -116,19 +116,19 @@ def _label(
         unit="image",
         smoothing=0.1,
     ) as bar:
-        if missing:
-            spent = SpentLog(job.store / "spent.jsonl")
-            progress = Progress(run, bar, spent, on_gpu=job.device.type == "cuda")
-            try:
-                for attempt in label_shards(
-                    params.engine, missing, job, on_samples=bar.update, on_attempt=progress.add
-                ):
-                    assert attempt.record is not None
-                    records[attempt.shard.name] = attempt.record
-                    refused.add(attempt.shard, attempt.record)
-                    first.add(attempt.shard, attempt.record)
-            finally:
-                progress.finish(gpu_hour_price=params.gpu_hour_price)
+        spent = SpentLog(job.store / "spent.jsonl")
+        progress = Progress(run, bar, spent, on_gpu=job.device.type == "cuda")
+        try:
+            attempts = label_shards(
+                params.engine, missing, job, on_samples=bar.update, on_attempt=progress.add
+            )
+            for attempt in attempts if missing else ():  # without a teacher to load
+                assert attempt.record is not None
+                records[attempt.shard.name] = attempt.record
+                refused.add(attempt.shard, attempt.record)
+                first.add(attempt.shard, attempt.record)
+        finally:
+            progress.finish(gpu_hour_price=params.gpu_hour_price)
     return [(shard, records[shard.name]) for shard in shards]
 
 

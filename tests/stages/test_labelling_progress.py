@@ -113,9 +113,23 @@ def test_a_cpu_has_neither_gpu_seconds_nor_a_price(finished):
     assert not words & set(run.facts)
 
 
-def test_a_run_that_labelled_nothing_has_its_facts_too(finished):
+def test_a_run_without_attempts_records_what_others_have_spent():
+    run = Run()
+    Progress(run, None, Log(), on_gpu=True).finish(gpu_hour_price=3.6)
+    assert run.facts["cost_per_thousand_images"] == pytest.approx(0.5)
+    assert all(name.startswith(("total_", "cost_")) for name in run.facts)
+
+
+def test_a_run_of_which_nothing_is_known_has_no_facts():
     run, log = Run(), Log()
-    log.end = lambda: Spent(10.0, 0.0, None, 0, 0)
+    log.end = lambda: Spent(0.0, 0.0, None, 0, 0)
     Progress(run, None, log, on_gpu=True).finish(gpu_hour_price=3.6)
-    assert run.facts["images_per_second"] == 0
-    assert not {"cost_per_thousand_images", "energy_j", "total_energy_j"} & set(run.facts)
+    assert run.facts == {}
+    log.end = lambda: Spent(9.0, 9.0, None, 0, 1)  # nothing but a failure
+    Progress(run, None, log, on_gpu=True).finish(gpu_hour_price=3.6)
+    assert set(run.facts) == {
+        "total_labelling_s",
+        "total_num_images",
+        "total_num_failures",
+        "total_gpu_seconds",
+    }

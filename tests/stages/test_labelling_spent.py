@@ -75,10 +75,12 @@ def test_a_torn_last_line_is_ignored_and_spoils_no_other(tmp_path, clock, num_by
     assert log.end() == Spent(7.0 + 6.0, 2 * 7.0 + 6.0, 700.0, 40, 1)
 
 
-def test_a_run_without_attempts_has_spent_its_time(tmp_path, clock):
-    log = SpentLog(tmp_path / "spent.jsonl")
-    clock.s += 2
-    assert log.end() == Spent(2.0, 0.0, None, 0, 0)
+def test_a_run_without_attempts_tells_what_others_have_spent(tmp_path, clock):
+    assert SpentLog(tmp_path / "spent.jsonl").end() == Spent(0, 0, None, 0, 0)
+    killed_run(tmp_path / "spent.jsonl", clock)
+    before = (tmp_path / "spent.jsonl").read_bytes()
+    assert SpentLog(tmp_path / "spent.jsonl").end() == Spent(8.0, 16.0, 700.0, 40, 1)
+    assert (tmp_path / "spent.jsonl").read_bytes() == before
 
 
 def test_a_file_that_cannot_be_written_costs_the_record_alone(tmp_path, clock, caplog):

@@ -347,4 +347,8 @@ def test_a_killed_labelling_continues_and_gives_the_same_bytes(project):
     assert f"{len(times)} of {num_shards} shards are there already" in log
     assert project.tree() == expected
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    spent = [json.loads(line) for line in (store / "spent.jsonl").read_bytes().splitlines()]
+    assert len({line["run"] for line in spent}) == 2
+    # Of the last shard before the kill only the line may be missing.
+    assert len({line["shard"] for line in spent if line["num_images"]}) >= num_shards - 1
     assert not [path for path in project.folder.rglob(".*.part")]
