@@ -176,6 +176,7 @@ def _job(rows: pd.DataFrame, store: Path) -> LabelingJob:
         load_teacher=torch.nn.Identity,
         teacher="t" * 16,
         recipe="r",
+        verify=lambda: None,
         options=OPTIONS,
         device=torch.device("cpu"),
         num_threads=1,

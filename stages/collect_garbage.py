@@ -172,8 +172,8 @@ def _planned_shards(root: Path, recipe: str) -> set[str]:
     import pandas as pd
 
     from dav2.labeling.plan import plan_shards
+    from stages.labelling_job import PseudoLabelParams
     from stages.params import PARAMS_FILE, load
-    from stages.pseudo_label import PseudoLabelParams
 
     if not (root / PHOTOGRAPHS).is_file():
         return set()
@@ -192,7 +192,7 @@ def _is_named(folder: Path, named: Mapping[str, Any]) -> bool:
     published = named.get(folder.name.rpartition("-")[0])
     if published is None or not record.is_file():
         return False
-    return bool(json.loads(record.read_bytes())["sha256"] == published["sha256"])
+    return bool(json.loads(record.read_bytes())["tar"]["sha256"] == published["sha256"])
 
 
 def _named_by_outputs(root: Path) -> set[str]:

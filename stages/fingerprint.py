@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_fingerprint(modules: Iterable[str], root: Path = Path()) -> str:
+def code_fingerprint(
+    modules: Iterable[str], root: Path = Path(), *, without: Collection[str] = ()
+) -> str:
     """Returns a fingerprint of modules and of all they import from this project.
 
     Hashes syntax trees without docstrings: neither a comment nor a reformatting changes it.
@@ -27,8 +29,10 @@ def code_fingerprint(modules: Iterable[str], root: Path = Path()) -> str:
     Args:
         modules: Dotted names, as `dav2.labeling.labeler`.
         root: Folder that holds the packages.
+        without: Modules that decide nothing; they are left out, with what they alone import.
     """
-    return fingerprint([[name, _tree(path)] for name, path in closure(modules, root).items()])
+    found = closure(modules, root, without=without)
+    return fingerprint([[name, _tree(path)] for name, path in found.items()])
 
 
 def library_versions(*distributions: str) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """The import graph of the project's own modules, read from their syntax."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 PACKAGES = ("dav2", "stages")
 
 
-def closure(modules: Iterable[str], root: Path = Path()) -> dict[str, Path]:
+def closure(
+    modules: Iterable[str], root: Path = Path(), *, without: Collection[str] = ()
+) -> dict[str, Path]:
     """Returns modules and all they import from this project, sorted, with their files.
 
     Imports inside functions count too. Those below `if __name__ == "__main__":` count in the named
@@ -19,6 +21,7 @@ def closure(modules: Iterable[str], root: Path = Path()) -> dict[str, Path]:
     Args:
         modules: Dotted names, as `stages.report`.
         root: Folder that holds the packages.
+        without: Modules to leave out, with what they alone import.
 
     Raises:
         FileNotFoundError: If a module has no file.
@@ -28,7 +31,7 @@ def closure(modules: Iterable[str], root: Path = Path()) -> dict[str, Path]:
     waiting = list(named)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in found or name in without:
             continue
         found[name] = _file(name, root)
         branches = name == "dav2.data.open"

@@ -1,5 +1,6 @@
 """The arithmetic of a labelling: what so many photographs cost in time, bytes and money."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,29 @@ GIGAFLOP_518 = {
 }
 """Of each encoder with its head."""
 
+LABEL_BYTES_PER_PX = {"png16": 1.275, "htj2k16": 0.814, "htj2k12": 0.325}
+"""Of each codec, labels of 518 x 686 with a network's errors (docs/performance.md, `make
+bench-codecs`)."""
+IMAGE_BYTES_PER_PX = 0.38
+"""Of a shard's JPEG: 135 kB for 518 x 686, made photographs (docs/performance.md)."""
+
+# Counts of V2; sizes where the releases say them. What lies behind SA-1B's 1500 px is above any
+# short side of a teacher; LSUN's 256 px are enlarged for the teacher and stay 256 px in a shard.
+PAPERS: tuple[tuple[str, int, tuple[int, int] | None], ...] = (
+    ("sa1b", 11_100_000, None),
+    ("open_images", 7_800_000, None),
+    ("imagenet21k", 13_100_000, None),
+    ("lsun", 9_800_000, (256, 341)),
+    ("bdd100k", 8_200_000, (720, 1280)),
+    ("objects365", 1_700_000, None),
+    ("places365", 6_500_000, None),
+    ("google_landmarks", 4_100_000, None),
+)
+"""The eight unlabelled sets: name, photographs, height and width in pixels where known."""
+
 _PATCH_PX = 14
-_FILL = 0.7  # of a shard on average: it splits in two when it is full
 _LISTED_BYTES = 90  # of a file in DVC's listing of a folder: hash, path, JSON
+_PART_BYTES = 50 * 2**20  # s3fs sends what is larger than two of these in parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +46,10 @@ class Source:
     name: str
     num_images: int
     height_px: int
-    """Of the teacher's input, as of image and label in the shards."""
+    """Of the teacher's input."""
     width_px: int
+    shard_px: int
+    """Pixels of its label, as of its image, in a shard: of a small photograph fewer."""
     source_bytes: float
     """Mean size of a photograph where it lies."""
 
@@ -43,9 +66,16 @@ class Rates:
     """What the teacher reaches on one GPU."""
     image_bytes_per_px: float
     label_bytes_per_px: float
+    bytes_origin: str
+    """Whose bytes these are, by codec or by folder."""
     hash_mb_per_s: float
+    push_mb_per_s: float
     gpu_hour_price: float | None
     egress_gb_price: float | None
+    storage_gb_price: float | None
+    """Of a GB in a bucket for a month."""
+    request_price: float | None
+    """Of a thousand requests that write to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +104,46 @@ def gigaflop(encoder: str, height_px: int, width_px: int) -> float:
         return 4 * blocks * width * (num_patches + 1) ** 2 / 1e9  # and one class token
 
     return attention(num) + (total_518 - attention(num_518)) * num / num_518
+
+
+def source_of(
+    name: str,
+    num_images: int,
+    size: tuple[int, int],
+    *,
+    short_side_px: int,
+    image_short_side_px: int,
+    source_bytes: float,
+) -> Source:
+    """Returns photographs of one size as the teacher and the shards will have them.
+
+    Args:
+        name: Of the source.
+        num_images: How many.
+        size: Height and width of a photograph, pixels.
+        short_side_px: Of the teacher's input.
+        image_short_side_px: Largest of a photograph in a shard.
+        source_bytes: Mean size of a photograph where it lies.
+    """
+    height_px, width_px = _grid(size, short_side_px)
+    kept_height, kept_width = _grid(size, min(image_short_side_px, *size))
+    return Source(name, num_images, height_px, width_px, kept_height * kept_width, source_bytes)
+
+
+def num_shards(num_images: int, samples_per_shard: int) -> float:
+    """Returns how many shards a source's photographs are expected to fill.
+
+    A shard that is too full splits in two by the next bit of the hashed ids, so there is one more
+    than there are nodes of the tree, at depth k 2^k of them, that hold more than a shard may.
+    """
+    from scipy.special import bdtrc  # type: ignore[import-untyped]  # ships no types
+
+    expected, depth = 1.0, 0
+    # Of a binomial variable: how many of the ids start with the k bits of a node.
+    while (split := 2.0**depth * float(bdtrc(samples_per_shard, num_images, 0.5**depth))) > 1e-6:
+        expected += split
+        depth += 1
+    return expected
 
 
 def plan(
@@ -121,29 +191,27 @@ def plan(
             f"{_number(gpu_hours)} x {rates.gpu_hour_price:g}; {cost / num_images * 1e3:.3g} a 1000"
         )
         lines.append(Line("price of the GPUs", f"{cost:,.2f}", why))
-    return lines + _storage(sources, rates, num_images, samples_per_shard)
+    return lines + _storage(sources, rates) + _dvc(sources, rates, samples_per_shard)
 
 
-def _storage(
-    sources: Sequence[Source], rates: Rates, num_images: int, samples_per_shard: int
-) -> list[Line]:
-    num_px = sum(source.num_images * source.height_px * source.width_px for source in sources)
+def _storage(sources: Sequence[Source], rates: Rates) -> list[Line]:
+    num_px = sum(source.num_images * source.shard_px for source in sources)
     images_gb = num_px * rates.image_bytes_per_px / 1e9
     labels_gb = num_px * rates.label_bytes_per_px / 1e9
     shards_gb = images_gb + labels_gb
+    origin = rates.bytes_origin
     read_gb = sum(source.num_images * source.source_bytes for source in sources) / 1e9
-    num_shards = max(1, round(num_images / (_FILL * samples_per_shard)))
     px = f"{_number(num_px / 1e9)} Gpx"
     lines = [
         Line(
             "images in shards, GB",
             f"{_number(images_gb)}",
-            f"{px} x {rates.image_bytes_per_px:g} B",
+            f"{px} x {rates.image_bytes_per_px:.3g} B",
         ),
         Line(
             "labels in shards, GB",
             f"{_number(labels_gb)}",
-            f"{px} x {rates.label_bytes_per_px:g} B",
+            f"{px} x {rates.label_bytes_per_px:.4g} B, {origin}",
         ),
         Line(
             "on disk, GB",
@@ -166,23 +234,56 @@ def _storage(
         both = f"{_number(read_gb)} + {_number(shards_gb)}"
         why = f"({both}) x {rates.egress_gb_price:g}, with one epoch"
         lines.append(Line("price of traffic", f"{price:,.2f}", why))
-    hash_hours = shards_gb * 1e3 / rates.hash_mb_per_s / 3600
-    listing_mb = num_shards * _LISTED_BYTES / 1e6
-    return [
-        *lines,
-        Line("shards", f"{num_shards:,}", f"{num_images:,} / ({_FILL} x {samples_per_shard})"),
-        Line("MB a shard", f"{_number(shards_gb * 1e3 / num_shards)}", "on average"),
+    if rates.storage_gb_price is not None:
+        price = shards_gb * rates.storage_gb_price
+        why = f"{_number(shards_gb)} x {rates.storage_gb_price:g}, in DVC's remote"
+        lines.append(Line("price of a month", f"{price:,.2f}", why))
+    return lines
+
+
+def _dvc(sources: Sequence[Source], rates: Rates, samples_per_shard: int) -> list[Line]:
+    counts: dict[str, int] = {}
+    for source in sources:
+        counts[source.name] = counts.get(source.name, 0) + source.num_images
+    shards = round(sum(num_shards(count, samples_per_shard) for count in counts.values()))
+    num_px = sum(source.num_images * source.shard_px for source in sources)
+    shards_gb = num_px * (rates.image_bytes_per_px + rates.label_bytes_per_px) / 1e9
+    shard_bytes = shards_gb * 1e9 / shards
+    is_one_part = shard_bytes < 2 * _PART_BYTES
+    num_requests = shards * (1 if is_one_part else math.ceil(shard_bytes / _PART_BYTES) + 2)
+    how = "one a shard" if is_one_part else "parts of 50 MiB, begin and end of each shard"
+    lines = [
+        Line("shards", f"{shards:,}", f"expected of hashed ids, at most {samples_per_shard} each"),
+        Line("MB a shard", f"{_number(shard_bytes / 1e6)}", "on average"),
         Line(
             "DVC hashes, hours",
-            f"{_number(hash_hours)}",
+            f"{_number(shards_gb * 1e3 / rates.hash_mb_per_s / 3600)}",
             f"{_number(shards_gb)} GB / {rates.hash_mb_per_s:g} MB/s, after each labelling",
         ),
         Line(
             "DVC's listing, MB",
-            f"{_number(listing_mb)}",
-            f"{num_shards:,} x {_LISTED_BYTES} B; `dvc status` compares times and sizes of so many",
+            f"{_number(shards * _LISTED_BYTES / 1e6)}",
+            f"{shards:,} x {_LISTED_BYTES} B; `dvc status` compares times and sizes of so many",
         ),
+        Line(
+            "DVC pushes, hours",
+            f"{_number(shards_gb * 1e3 / rates.push_mb_per_s / 3600)}",
+            f"{_number(shards_gb)} GB / {rates.push_mb_per_s:g} MB/s, once",
+        ),
+        Line("requests of a push", f"{num_requests:,}", f"{shards:,} shards; {how}"),
     ]
+    if rates.request_price is not None:
+        price = num_requests / 1e3 * rates.request_price
+        why = f"{num_requests:,} / 1000 x {rates.request_price:g}"
+        lines.append(Line("price of requests", f"{price:,.2f}", why))
+    return lines
+
+
+def _grid(size: tuple[int, int], short_side_px: int) -> tuple[int, int]:
+    """Returns a photograph's sides at a short side, in whole patches."""
+    scale = short_side_px / min(size) / _PATCH_PX
+    height, width = (max(1, math.floor(side * scale + 0.5)) * _PATCH_PX for side in size)
+    return height, width
 
 
 def _number(value: float) -> str:

@@ -1,45 +1,21 @@
 """Labels the unlabelled photographs with the teacher, shard by shard."""
 
 import logging
-import os
 import sys
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-
-from dav2.data.files import sha256_of
-from dav2.labeling.codec import CodecName
-from dav2.labeling.engine import EngineName
-from stages.fingerprint import (
-    WORK,
-    code_fingerprint,
-    fingerprint,
-    library_versions,
-    work_folder,
-)
-from stages.params import Params, load
+from stages.fingerprint import WORK
+from stages.labelling_job import PseudoLabelParams, make_job
+from stages.params import load
 from stages.program import run
-from stages.sources import locations
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from dav2.labeling.first_shards import FirstShards
     from dav2.labeling.job import LabelingJob
     from dav2.labeling.plan import PlannedShard
     from dav2.labeling.store import ShardRecord
     from stages.tracking import Run
-
-DECIDING_MODULES = (
-    "dav2.data.shards",
-    "dav2.labeling.labeler",
-    "dav2.labeling.plan",
-    "dav2.models.checkpoints",
-)
-"""Who decides what a shard's bytes are. The engine is not among them: it decides when they are."""
 
 _TRACKED = (
     "num_samples",
@@ -53,56 +29,6 @@ _TRACKED = (
 _DRAWN = 12
 
 logger = logging.getLogger(__name__)
-
-
-class PseudoLabelParams(Params):
-    """How photographs become labels."""
-
-    engine: EngineName
-    """`inline`: one device, in this process; `ray`: workers on any number of devices."""
-    ray_address: str | None
-    """`host:port` of a Ray cluster; null: that of `RAY_ADDRESS`, else Ray of this machine alone."""
-    ray_workers: PositiveInt | None
-    """Null: one for each GPU or, on CPUs, for each `num_threads` cores."""
-    device: Literal["auto", "cpu", "cuda"]
-    """`auto`: a CUDA device where there is one."""
-    dtype: Literal["auto", "float32", "bfloat16"]
-    """Arithmetic of the teacher; `auto`: bfloat16 on a GPU, float32 on a CPU."""
-    compile: bool
-    """Whether the teacher is compiled, for each shape of a whole batch: minutes at the start for
-    quicker batches, and labels that may round differently. On a CPU it needs a C++ compiler."""
-    num_threads: PositiveInt
-    """Of the teacher on a CPU; another number may round labels differently."""
-    num_workers: PositiveInt
-    """Threads that decode photographs, and as many that encode labels."""
-    short_side_px: Annotated[int, Field(gt=0, multiple_of=14)]
-    """Short side of the teacher's input; the whole photograph, never a crop."""
-    jpeg_scaling: bool
-    """Whether large photographs are decoded at a half, a quarter or an eighth of their sides where
-    that is enough. The teacher then sees other pixels (36 to 46 dB apart)."""
-    image_short_side_px: PositiveInt
-    """Largest short side of a photograph in a shard."""
-    jpeg_quality: Annotated[int, Field(ge=1, le=95)]
-    max_aspect_ratio: Annotated[float, Field(ge=1)]
-    """Longer over shorter side; photographs above it are quarantined."""
-    batch_size: PositiveInt
-    codec: CodecName
-    """How labels are packed: docs/performance.md compares size, speed and error."""
-    samples_per_shard: PositiveInt
-    """Most samples in a shard; 700 photographs at 518 px are about 300 MB."""
-    check_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of photographs whose label is compared with that of their mirror image, and at another
-    resolution."""
-    check_scale: Annotated[float, Field(gt=0)] | None
-    """Short side of that other resolution as a multiple of `short_side_px`; null: no such check."""
-    check_first_shards: NonNegativeInt
-    """How many shards, in turns of the sources, must keep `gate_labels.labels` before the others
-    are made; at the gate some of these only warn. 0: none."""
-    max_quarantined_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of photographs without a label above which the stage fails; those of shards that were
-    set aside do not count, `gate_labels` judges them."""
-    gpu_hour_price: NonNegativeFloat | None
-    """Of one GPU, in any currency, for the cost in MLflow; null: no cost."""
 
 
 def main(manifest_path: Path, teacher_path: Path, output: Path) -> None:
@@ -158,79 +84,6 @@ def _pseudo_label(
             run.log_picture(f"worst-{measure}.png", worst)
 
 
-def make_job(params: PseudoLabelParams, manifest_path: Path, teacher_path: Path) -> "LabelingJob":
-    """Returns what to label, with which teacher and how.
-
-    Args:
-        params: How photographs become labels.
-        manifest_path: Gated manifest of the unlabelled photographs.
-        teacher_path: Checkpoint of the teacher.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the manifest is damaged, or a device or library is missing.
-    """
-    import torch
-
-    from dav2.data.manifest import read_manifest
-    from dav2.labeling.codec import codec_version
-    from dav2.labeling.job import LabelingJob, RayOptions
-    from dav2.labeling.prepare import LabelingOptions
-    from dav2.models.device import chosen_device
-
-    device = torch.device(chosen_device(params.device, where="pseudo_label.device"))
-    on_gpu = device.type == "cuda"
-    default_dtype: Literal["float32", "bfloat16"] = "bfloat16" if on_gpu else "float32"
-    options = LabelingOptions(
-        short_side_px=params.short_side_px,
-        jpeg_scaling=params.jpeg_scaling,
-        image_short_side_px=params.image_short_side_px,
-        jpeg_quality=params.jpeg_quality,
-        max_aspect_ratio=params.max_aspect_ratio,
-        batch_size=params.batch_size,
-        check_fraction=params.check_fraction,
-        check_scale=params.check_scale,
-        codec=params.codec,
-        dtype=default_dtype if params.dtype == "auto" else params.dtype,
-        compile=params.compile,
-    )
-    if not teacher_path.is_file():
-        raise FileNotFoundError(f"{teacher_path}: expected the teacher's checkpoint, got no file")
-    teacher = sha256_of(teacher_path)[:16]
-    code = code_fingerprint(DECIDING_MODULES)
-    versions = [library_versions("torch", "timm", "pillow"), codec_version(params.codec)]
-    recipe = fingerprint(teacher, asdict(options), device.type, params.num_threads, versions, code)
-    return LabelingJob(
-        manifest=read_manifest(manifest_path),
-        sources=locations(),
-        load_teacher=partial(load_teacher, teacher_path),
-        teacher=teacher,
-        recipe=recipe,
-        options=options,
-        device=device,
-        num_threads=params.num_threads,
-        num_workers=params.num_workers,
-        store=work_folder("pseudo_label", recipe),
-        ray=RayOptions(
-            address=params.ray_address or os.environ.get("RAY_ADDRESS"),
-            num_workers=params.ray_workers,
-        ),
-    )
-
-
-def load_teacher(path: Path) -> "nn.Module":
-    """Returns the teacher; raises `ValueError` if it predicts metres rather than relative depth."""
-    from dav2.models.checkpoints import load as load_model
-
-    model, _ = load_model(path)
-    if model.config.max_depth_m is not None:
-        raise ValueError(
-            f"{path}: expected a teacher of relative depth, "
-            f"got a metric one with {model.config.max_depth_m} m"
-        )
-    return model
-
-
 def _label(
     params: PseudoLabelParams, job: "LabelingJob", shards: "list[PlannedShard]", run: "Run"
 ) -> "list[tuple[PlannedShard, ShardRecord]]":
@@ -240,16 +93,21 @@ def _label(
     from dav2.labeling.engine import label_shards
     from dav2.labeling.first_shards import source_by_source
     from dav2.labeling.store import find_shard
+    from dav2.labeling.unread import readable_again
     from stages.labelling_progress import Progress
+    from stages.labelling_spent import SpentLog
 
-    records = {shard.name: find_shard(job.store, shard) for shard in shards}
-    missing = source_by_source(shard for shard in shards if records[shard.name] is None)
+    found = [(shard, record) for shard in shards if (record := find_shard(job.store, shard))]
+    again = readable_again(job, found)
+    records = {shard.name: record for shard, record in found if shard.name not in again}
+    missing = source_by_source(shard for shard in shards if shard.name not in records)
     num_missing = sum(len(shard.rows) for shard in missing)
-    logger.info("%d of %d shards are there already", len(shards) - len(missing), len(shards))
-    refused, first = _Refused(params, job), _first_shards(params, job)
-    for shard in shards:
-        refused.add(shard, records[shard.name])
-        first.add(shard, records[shard.name])
+    logger.info("%d of %d shards are there already", len(records), len(shards))
+    refused, first = _Refused(params, job), _first_shards(params, job, shards)
+    for shard, record in found:
+        if shard.name in records:
+            refused.add(shard, record)
+            first.add(shard, record)
     num_samples = len(job.manifest)
     with tqdm(
         total=num_samples,
@@ -258,23 +116,30 @@ def _label(
         unit="image",
         smoothing=0.1,
     ) as bar:
-        if missing:
-            progress = Progress(run, bar, on_gpu=job.device.type == "cuda")
-            for attempt in label_shards(params.engine, missing, job, on_samples=bar.update):
+        spent = SpentLog(job.store / "spent.jsonl")
+        progress = Progress(run, bar, spent, on_gpu=job.device.type == "cuda")
+        try:
+            attempts = label_shards(
+                params.engine, missing, job, on_samples=bar.update, on_attempt=progress.add
+            )
+            for attempt in attempts if missing else ():  # without a teacher to load
+                assert attempt.record is not None
                 records[attempt.shard.name] = attempt.record
-                progress.add(attempt)
                 refused.add(attempt.shard, attempt.record)
                 first.add(attempt.shard, attempt.record)
+        finally:
             progress.finish(gpu_hour_price=params.gpu_hour_price)
-    return [(shard, record) for shard in shards if (record := records[shard.name]) is not None]
+    return [(shard, records[shard.name]) for shard in shards]
 
 
-def _first_shards(params: PseudoLabelParams, job: "LabelingJob") -> "FirstShards":
+def _first_shards(
+    params: PseudoLabelParams, job: "LabelingJob", shards: "list[PlannedShard]"
+) -> "FirstShards":
     from dav2.labeling.first_shards import FirstShards, LabelLimits
     from stages.label_limits import LabelLimitsParams
 
     limits = LabelLimits(**load("gate_labels.labels", LabelLimitsParams).model_dump())
-    return FirstShards(job.store, limits, num_shards=params.check_first_shards)
+    return FirstShards(job.store, limits, shards, num_shards=params.check_first_shards)
 
 
 class _Refused:
@@ -286,10 +151,10 @@ class _Refused:
         # As in ingest, a handful of photographs may lose one.
         self._limit = max(1.0, params.max_quarantined_fraction * len(job.manifest))
 
-    def add(self, shard: "PlannedShard", record: "ShardRecord | None") -> None:
+    def add(self, shard: "PlannedShard", record: "ShardRecord") -> None:
         from dav2.labeling.store import read_refused
 
-        if record is None or record.set_aside:
+        if record.set_aside:
             return
         self._num_refused += record.num_refused
         if self._num_refused > self._limit:

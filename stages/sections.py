@@ -111,7 +111,7 @@ def section_models() -> dict[str, type[Params]]:
     from stages.gate_release import GateReleaseParams
     from stages.gate_teacher import GateTeacherParams
     from stages.ingest import IngestParams
-    from stages.pseudo_label import PseudoLabelParams
+    from stages.labelling_job import PseudoLabelParams
     from stages.render import DriveParams, StudioParams, WildEvalParams, WildParams
     from stages.report import ReportParams
     from stages.train_student import TrainStudentParams

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.fingerprint import code_fingerprint, fingerprint
+from stages.labelling_job import PseudoLabelParams, make_job
 from stages.params import load
 from stages.program import run
-from stages.pseudo_label import PseudoLabelParams, make_job
 from stages.ranks import is_first_rank
 from stages.train_student import TrainStudentParams, fit_student
 from stages.training import checked_encoder, divided, given_checkpoint
@@ -21,7 +21,7 @@ _LABELLING_MODULES = ("dav2.labeling.labeler", "dav2.training.teacher_labels")
 
 
 def main(encoder: str, manifest_path: Path, teacher: Path, checkpoint: Path, reports: Path) -> None:
-    """Makes a student that learns what a student of shards learns, but for the codec's error.
+    """Makes a student that learns what a student of shards learns, with the codec's steps.
 
     Args:
         encoder: Size of its encoder.
@@ -32,7 +32,8 @@ def main(encoder: str, manifest_path: Path, teacher: Path, checkpoint: Path, rep
 
     Raises:
         ValueError: As `stages.train_student`, or if the teacher predicts metres, or a photograph
-            cannot be read any more.
+            cannot be decoded.
+        OSError: If a photograph cannot be read any more, or is not the one that was ingested.
     """
     name = checked_encoder("train_student_live", encoder, "live", what="labels", choices=("live",))
     params = _in_one_process(load("train_student", TrainStudentParams))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ MAX_ATTEMPTS = 3
 """A shard that fails so often is set aside."""
 MAX_FAILED_IN_A_ROW = 10
 """So many shards that fail at their first attempt, none finished in between: all will."""
+_MAX_FAILED_A_WORKER = 3  # likewise where that is more: a rack that is lost takes a shard a worker
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,6 @@ class Attempt:
     """Since this worker's attempt before: what the shard cost of a device's time."""
     energy_j: float | None = None
     """What the device took in that time; None where nobody counts."""
-    num_failures: int = 0
-    """How often the shard failed, this time included."""
     num_halved: int = 0
     """How often a batch had to be halved to fit into memory."""
 
@@ -44,7 +43,12 @@ class WaitingShards:
     """The shards of a plan that nobody has or has finished yet."""
 
     def __init__(
-        self, shards: Iterable[PlannedShard], *, store: Path, manifest: pd.DataFrame
+        self,
+        shards: Iterable[PlannedShard],
+        *,
+        store: Path,
+        manifest: pd.DataFrame,
+        on_attempt: Callable[[Attempt], object] = lambda attempt: None,
     ) -> None:
         """Takes a plan.
 
@@ -52,10 +56,14 @@ class WaitingShards:
             shards: All that is to do.
             store: Folder of committed shards.
             manifest: The samples, with sample_id, source and image.
+            on_attempt: Called with every attempt, failed ones too.
         """
+        self.num_workers = 1
+        """That label them side by side."""
         self._waiting = deque(shards)
         self._store = store
         self._manifest = manifest
+        self._on_attempt = on_attempt
         self._num_failures: Counter[str] = Counter()
         self._num_in_a_row = 0
 
@@ -91,16 +99,17 @@ class WaitingShards:
         Raises:
             ValueError: If shard after shard fails.
         """
+        self._on_attempt(attempt)
         if attempt.record is not None:
             self._num_in_a_row = 0
-            yield replace(attempt, num_failures=self._num_failures[attempt.shard.name])
+            yield attempt
             return
         name = attempt.shard.name
         self._num_failures[name] += 1
         count = self._num_failures[name]
         logger.warning("%s: attempt %d of %d: %s", name, count, MAX_ATTEMPTS, attempt.failure)
         self._num_in_a_row += count == 1
-        if self._num_in_a_row >= MAX_FAILED_IN_A_ROW:
+        if self._num_in_a_row >= max(MAX_FAILED_IN_A_ROW, _MAX_FAILED_A_WORKER * self.num_workers):
             raise ValueError(
                 f"labelling: expected shards to succeed, got {self._num_in_a_row} in a row that "
                 f"failed, the last: {attempt.failure}"
@@ -108,7 +117,7 @@ class WaitingShards:
         if count < MAX_ATTEMPTS:
             self._waiting.append(attempt.shard)
             return
-        yield replace(attempt, record=self._set_aside(attempt), num_failures=count)
+        yield replace(attempt, record=self._set_aside(attempt))
 
     def _set_aside(self, attempt: Attempt) -> ShardRecord:
         reason = f"set aside with its shard after {MAX_ATTEMPTS} failures: {attempt.failure}"

@@ -89,7 +89,21 @@ def decode_label(
         raise ValueError(
             f"label: expected codes of at most {largest} in {codec}, got {codes.max()}"
         )
-    step = (maximum - minimum) / largest
+    return values_of(codes, codec, minimum=minimum, maximum=maximum)
+
+
+def values_of(
+    codes: UInt16[np.ndarray, "H W"], codec: CodecName, *, minimum: float, maximum: float
+) -> Float32[np.ndarray, "H W"]:
+    """Returns the map that integers stand for.
+
+    Args:
+        codes: Of a codec's steps between minimum and maximum.
+        codec: Whose steps.
+        minimum: Value of code 0.
+        maximum: Value of the largest code.
+    """
+    step = (maximum - minimum) / max_code(codec)
     return (minimum + codes.astype(np.float64) * step).astype(np.float32)
 
 

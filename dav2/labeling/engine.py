@@ -10,17 +10,15 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Literal, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from dav2.labeling.attempts import Attempt, WaitingShards
 from dav2.labeling.energy import EnergyMeter
-from dav2.labeling.job import LabelingJob, excerpt, make_labeler
+from dav2.labeling.job import EngineName, LabelingJob, excerpt, make_labeler
 from dav2.labeling.labeler import FinishedSample, Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.steps import Failure, Item, Steps
 from dav2.labeling.store import RefusedSample, commit_shard
-
-EngineName = Literal["inline", "ray"]
 
 _BATCHES_AHEAD = 3
 _SHARDS_AT_ONCE = 64
@@ -39,6 +37,7 @@ def label_shards(
     job: LabelingJob,
     *,
     on_samples: Callable[[int], object],
+    on_attempt: Callable[[Attempt], object] = lambda attempt: None,
 ) -> Iterator[Attempt]:
     """Labels shards and commits each as soon as it is complete.
 
@@ -51,6 +50,7 @@ def label_shards(
         job: What to do it with.
         on_samples: Called with the number of samples that were finished, labelled or refused, as
             they are (`inline`) or shard by shard (`ray`); a negative one where a shard failed.
+        on_attempt: Called with every attempt, failed ones too, as soon as it is heard of.
 
     Yields:
         The last attempt of each shard, once committed.
@@ -59,7 +59,7 @@ def label_shards(
         ValueError: If shard after shard fails.
         OSError: If the store cannot be written or a cluster is not there.
     """
-    waiting = WaitingShards(shards, store=job.store, manifest=job.manifest)
+    waiting = WaitingShards(shards, store=job.store, manifest=job.manifest, on_attempt=on_attempt)
     match engine:
         case "inline":
             labeler = make_labeler(job)
@@ -68,7 +68,10 @@ def label_shards(
                 part = label_inline(*excerpt(chosen, job), labeler, on_samples=on_samples)
                 for attempt in part:
                     whole = replace(attempt, shard=shards_of[attempt.shard.name])
-                    yield from waiting.settle(whole)
+                    for last in waiting.settle(whole):
+                        if whole.record is None:  # set aside
+                            on_samples(len(last.shard.rows))
+                        yield last
         case "ray":
             from dav2.labeling.ray_engine import label_with_ray
 

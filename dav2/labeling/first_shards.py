@@ -28,40 +28,51 @@ class LabelLimits:
 
 
 class FirstShards:
-    """Waits for a number of shards and judges them together, once."""
+    """Waits for the first shards of each source and judges them together, source by source."""
 
-    def __init__(self, store: Path, limits: LabelLimits, *, num_shards: int) -> None:
+    def __init__(
+        self,
+        store: Path,
+        limits: LabelLimits,
+        shards: Iterable[PlannedShard],
+        *,
+        num_shards: int,
+    ) -> None:
         """Waits for none yet.
 
         Args:
             store: Folder of committed shards.
             limits: What their labels must be like.
-            num_shards: How many to judge; 0 for none.
+            shards: The plan.
+            num_shards: How many to judge of each source, all of one that has fewer; 0 for none.
         """
         self._store = store
         self._limits = limits
-        self._num_missing = num_shards
-        self._shards: list[PlannedShard] = []
+        counts = Counter(_source(shard) for shard in shards)
+        self._num_missing = {source: min(num_shards, count) for source, count in counts.items()}
+        self._shards: dict[str, list[PlannedShard]] = {source: [] for source in counts}
 
-    def add(self, shard: PlannedShard, record: ShardRecord | None) -> None:
-        """Takes a shard if it holds labels and more are waited for; judges when it is the last.
+    def add(self, shard: PlannedShard, record: ShardRecord) -> None:
+        """Takes a shard if it holds labels and its source waits for one; judges at the last.
 
         Args:
             shard: A shard of the plan.
-            record: Its record; None where it is not there yet.
+            record: Its record.
 
         Raises:
-            ValueError: If the first shards do not keep a limit.
+            ValueError: If the first shards of its source do not keep a limit.
         """
-        if not self._num_missing or record is None or not record.num_samples:
+        source = _source(shard)
+        if not self._num_missing[source] or not record.num_samples:
             return
-        self._shards.append(shard)
-        self._num_missing -= 1
-        if not self._num_missing:
+        self._shards[source].append(shard)
+        self._num_missing[source] -= 1
+        if not self._num_missing[source]:
+            first = self._shards[source]
             check_labels(
-                read_rows(self._store, self._shards),
+                read_rows(self._store, first),
                 self._limits,
-                where=f"labels of the first {len(self._shards)} shards",
+                where=f"{source}: labels of the first {len(first)} shards",
             )
 
 
@@ -70,7 +81,7 @@ def source_by_source(shards: Iterable[PlannedShard]) -> list[PlannedShard]:
     turns: Counter[str] = Counter()
     ordered = []
     for shard in sorted(shards, key=lambda shard: shard.name):
-        source = shard.name.rpartition("-b")[0]
+        source = _source(shard)
         ordered.append((turns[source], shard))
         turns[source] += 1
     return [shard for _, shard in sorted(ordered, key=lambda entry: (entry[0], entry[1].name))]
@@ -121,3 +132,7 @@ def check_labels(rows: pd.DataFrame, limits: LabelLimits, *, where: str) -> None
                 f"{where}: expected a mean difference of at most {limit:g} of a label's range "
                 f"from {other}, got {mean:.3g}"
             )
+
+
+def _source(shard: PlannedShard) -> str:
+    return shard.name.rpartition("-b")[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -12,6 +13,9 @@ from dav2.data.open import SourceLocation
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.plan import PlannedShard
 from dav2.labeling.prepare import LabelingOptions
+
+EngineName = Literal["inline", "ray"]
+"""Who labels (`dav2.labeling.engine`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class LabelingJob:
     """Fingerprint of its weights."""
     recipe: str
     """Fingerprint of all that decides the bytes besides the images: teacher, options, code."""
+    verify: Callable[[], object]
+    """Raises `ValueError` where what `recipe` was made of is something else: on another machine, or
+    later."""
     options: LabelingOptions
     device: torch.device
     num_threads: int

@@ -32,7 +32,8 @@ def plan_shards(
 
     Args:
         manifest: Rows with sample_id, source, content_hash and decoder.
-        samples_per_shard: Most samples in a shard; about 70 % of it on average.
+        samples_per_shard: Most samples in a shard. On average a half of it to all, by the size of
+            a source, as the shards of one split almost together.
         recipe: Fingerprint of all that decides the bytes besides the images.
 
     Returns:

@@ -13,7 +13,8 @@ from torch import nn
 
 from dav2.data.images import decode_image
 from dav2.data.open import SourceLocation
-from dav2.labeling.labeler import Labeler, resize_labels
+from dav2.labeling.codec import max_code, values_of
+from dav2.labeling.labeler import Labeler, quantise, resize_labels
 from dav2.labeling.prepare import LabelingOptions, Preparer
 from dav2.training.samples import TrainingSample
 
@@ -21,7 +22,9 @@ from dav2.training.samples import TrainingSample
 class TeacherLabels:
     """Photographs, each labelled by a teacher when it is read; every pixel counts.
 
-    Image and label are those that a shard would hold, the label before it is packed.
+    Image and label are those that a shard would hold, with the steps of its codec: bit by bit where
+    the shard was labelled in batches of one, as here. In larger batches the teacher may round
+    otherwise, which can move a label by a step.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class TeacherLabels:
         """Returns one sample.
 
         Raises:
-            ValueError: If the photograph cannot be decoded or is not the one that was ingested, or
-                if the teacher gives values that are not finite.
+            ValueError: If the photograph cannot be decoded, or if the teacher gives values that are
+                not finite. Labelling into shards would leave such a photograph out; here the
+                manifest has promised it, and what is trained would depend on when it was lost.
+            OSError: If it cannot be read any more or is not the one that was ingested.
         """
         if self._labeler is None:
             with torch.random.fork_rng():  # a new model draws weights before it loads any
@@ -72,12 +77,17 @@ class TeacherLabels:
             self._labeler = Labeler(teacher, self._options, device=self._device, teacher="")
         image = self._preparer.prepare(self._rows[index])
         answers = self._labeler.answer(self._labeler.stack([image]))
-        target = np.asarray(resize_labels(answers, image.label_size)[0].cpu().numpy())
-        if num_bad := int(np.count_nonzero(~np.isfinite(target))):
+        maps = resize_labels(answers, image.label_size)
+        if num_bad := int((~maps.isfinite()).sum()):
             raise ValueError(
                 f"{image.sample_id}: expected finite values of the teacher, got {num_bad} that "
                 "are not"
             )
+        codec = self._options.codec
+        codes, minima, maxima = quantise(maps, max_code(codec))
+        target = values_of(
+            codes[0].cpu().numpy(), codec, minimum=minima.item(), maximum=maxima.item()
+        )
         everywhere = np.ones(target.shape, bool)
         photograph = decode_image(image.jpeg)
         return TrainingSample(image.sample_id, photograph, target, everywhere, pseudo=True)

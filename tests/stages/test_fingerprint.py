@@ -72,6 +72,21 @@ def test_a_changed_value_anywhere_in_the_closure_changes_it(project: Path):
     assert code_fingerprint(["stages.a"], project) != before
 
 
+def test_what_is_left_out_changes_nothing_and_neither_does_what_it_alone_imports(project: Path):
+    (project / "dav2/b.py").write_text("from dav2 import c, d\n")
+    (project / "dav2/c.py").write_text("from dav2 import d, e\n")
+    (project / "dav2/d.py").write_text("X = 1\n")
+    (project / "dav2/e.py").write_text("X = 1\n")
+    left = ["dav2.c"]
+    assert list(closure(["stages.a"], project, without=left)) == ["dav2.b", "dav2.d", "stages.a"]
+    before = code_fingerprint(["stages.a"], project, without=left)
+    for name in ("c", "e"):
+        (project / f"dav2/{name}.py").write_text("X = 2\n")
+    assert code_fingerprint(["stages.a"], project, without=left) == before
+    (project / "dav2/d.py").write_text("X = 2\n")
+    assert code_fingerprint(["stages.a"], project, without=left) != before
+
+
 def test_work_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     assert work_folder("train", "abc").is_dir()

@@ -29,7 +29,7 @@ LEFT_AFTER_S = 60.0
 # A teacher that takes its time, so that a kill falls into the labelling on any machine.
 SLOW_PROGRAM = """
 import time
-import stages.pseudo_label as stage
+import stages.labelling_job as stage
 
 load = stage.load_teacher
 

@@ -7,6 +7,8 @@ import pytest
 from dav2.labeling.attempts import Attempt
 from dav2.labeling.plan import PlannedShard
 from stages.labelling_progress import Progress
+from stages.labelling_spent import Spent
+from tests.fixtures.shard_records import RECORD
 
 
 class Run:
@@ -21,34 +23,49 @@ class Run:
         self.facts |= facts
 
 
+class Log:
+    """Ten seconds of this run, and an earlier one."""
+
+    def __init__(self):
+        self.attempts = []
+        self.add = self.attempts.append
+
+    def elapsed_s(self):
+        return 10.0
+
+    def end(self):
+        return Spent(
+            labelling_s=40.0, worker_s=50.0, energy_j=1500.0, num_images=100, num_failures=3
+        )
+
+
 @pytest.fixture
-def finished(monkeypatch):
-    """Two workers label 40 and 20 images in 10 seconds; returns the run and the line shown."""
+def finished():
+    """Two workers label 40 and 20 images in 10 seconds, one shard at the second attempt."""
 
     def run(*, on_gpu, price):
-        times = iter([100.0, 110.0])
-        monkeypatch.setattr("stages.labelling_progress.time.monotonic", lambda: next(times))
-        recorded, shown = Run(), []
+        recorded, shown, log = Run(), [], Log()
         bar = SimpleNamespace(set_postfix_str=shown.append)
-        progress = Progress(recorded, bar, on_gpu=on_gpu)
-        for worker, seconds, joules, failures in [
-            ("0", 4.0, 700.0, 0),
-            ("1", 8.0, None, 1),
-            ("0", 4.0, 300.0, 0),
+        progress = Progress(recorded, bar, log, on_gpu=on_gpu)
+        for worker, seconds, joules, is_done in [
+            ("0", 4.0, 700.0, True),
+            ("1", 3.0, None, False),
+            ("1", 5.0, None, True),
+            ("0", 4.0, 300.0, True),
         ]:
             shard = PlannedShard(f"wild-b{seconds}", "k", tuple(range(20)))
             progress.add(
                 Attempt(
                     shard,
-                    record=None,
-                    failure="",
+                    record=RECORD if is_done else None,
+                    failure="" if is_done else "no answer",
                     worker=worker,
                     seconds=seconds,
                     energy_j=joules,
-                    num_failures=failures,
                 )
             )
         progress.finish(gpu_hour_price=price)
+        assert len(log.attempts) == 4
         return recorded, shown
 
     return run
@@ -58,27 +75,61 @@ def test_each_worker_has_its_rate_by_the_number_of_images_done(finished):
     run, shown = finished(on_gpu=False, price=None)
     assert run.metrics[:3] == [
         ("worker_0/images_per_second", 5.0, 20),
-        ("worker_1/images_per_second", 2.5, 40),
+        ("worker_1/images_per_second", 4.0, 40),
         ("worker_0/images_per_second", 5.0, 60),
     ]
-    assert shown == ["5/s, 0 failures", "5+2.5/s, 1 failures", "5+2.5/s, 1 failures"]
+    assert shown == [
+        "5/s, 0 failures",
+        "5+0/s, 1 failures",
+        "5+2.5/s, 1 failures",
+        "5+2.5/s, 1 failures",
+    ]
 
 
-def test_gpus_are_paid_from_start_to_end(finished):
+def test_gpus_are_paid_from_start_to_end_of_every_run(finished):
     run, _ = finished(on_gpu=True, price=3.6)
-    # 2 GPUs x 10 s x 3.6 / 3600 s = 0.02 for 60 images.
     assert run.facts == {
         "images_per_second": 6.0,
         "labelling_s": 10.0,
         "num_failures": 1,
         "num_batches_halved": 0,
+        "num_workers": 2,
         "gpu_seconds": 20.0,
-        "cost_per_thousand_images": pytest.approx(0.333, abs=1e-3),
         "energy_j": 1000.0,
         "num_images": 60,
+        "total_labelling_s": 40.0,
+        "total_gpu_seconds": 50.0,
+        "total_energy_j": 1500.0,
+        "total_num_images": 100,
+        "total_num_failures": 3,
+        # 50 GPU-seconds x 3.6 / 3600 s = 0.05 for 100 images.
+        "cost_per_thousand_images": pytest.approx(0.5),
     }
 
 
 def test_a_cpu_has_neither_gpu_seconds_nor_a_price(finished):
     run, _ = finished(on_gpu=False, price=3.6)
-    assert not {"gpu_seconds", "cost_per_thousand_images"} & set(run.facts)
+    words = {"gpu_seconds", "total_gpu_seconds", "cost_per_thousand_images"}
+    assert not words & set(run.facts)
+
+
+def test_a_run_without_attempts_records_what_others_have_spent():
+    run = Run()
+    Progress(run, None, Log(), on_gpu=True).finish(gpu_hour_price=3.6)
+    assert run.facts["cost_per_thousand_images"] == pytest.approx(0.5)
+    assert all(name.startswith(("total_", "cost_")) for name in run.facts)
+
+
+def test_a_run_of_which_nothing_is_known_has_no_facts():
+    run, log = Run(), Log()
+    log.end = lambda: Spent(0.0, 0.0, None, 0, 0)
+    Progress(run, None, log, on_gpu=True).finish(gpu_hour_price=3.6)
+    assert run.facts == {}
+    log.end = lambda: Spent(9.0, 9.0, None, 0, 1)  # nothing but a failure
+    Progress(run, None, log, on_gpu=True).finish(gpu_hour_price=3.6)
+    assert set(run.facts) == {
+        "total_labelling_s",
+        "total_num_images",
+        "total_num_failures",
+        "total_gpu_seconds",
+    }

@@ -18,6 +18,7 @@ from dav2.labeling.plan import plan_shards
 from dav2.labeling.prepare import LabelingOptions
 from dav2.labeling.store import find_shard, publish
 from dav2.labeling.summary import summarise
+from dav2.labeling.unread import readable_again
 
 OPTIONS = LabelingOptions(
     short_side_px=28,
@@ -67,13 +68,14 @@ class Photographs:
         self.store = folder / "store"
         self.store.mkdir()
         self.teacher = Teacher()
+        self.shapes = SHAPES
 
     def add(self, source, count):
         root = self.folder / source
         root.mkdir(exist_ok=True)
         for number in range(count):
             random = np.random.default_rng([len(source), number])
-            height, width = SHAPES[number % len(SHAPES)]
+            height, width = self.shapes[number % len(self.shapes)]
             coarse = random.integers(0, 256, (7, 9, 3), dtype=np.uint8)
             image = np.asarray(Image.fromarray(coarse).resize((width, height)))
             (root / f"{number:03}.jpg").write_bytes(encode_jpeg(image, quality=90))
@@ -83,7 +85,7 @@ class Photographs:
         rows = []
         for path in sorted(self.folder.glob("*/*.jpg")):
             source, number = path.parent.name, int(path.stem)
-            height, width = SHAPES[number % len(SHAPES)]
+            height, width = self.shapes[number % len(self.shapes)]
             rows.append(
                 {
                     "sample_id": f"{source}-{path.stem}",
@@ -112,6 +114,7 @@ class Photographs:
             load_teacher=lambda: self.teacher,
             teacher=teacher,
             recipe=f"{teacher} {chosen}",
+            verify=lambda: None,
             options=chosen,
             device=torch.device("cpu"),
             num_threads=1,
@@ -123,14 +126,28 @@ class Photographs:
     def label(self, job, output=None, *, samples_per_shard=4, engine="inline"):
         """Does what the stage does: plan, reuse, label what is missing, publish."""
         shards = plan_shards(job.manifest, samples_per_shard=samples_per_shard, recipe=job.recipe)
-        records = {shard: find_shard(job.store, shard) for shard in shards}
-        missing = [shard for shard, record in records.items() if record is None]
+        found = {shard: find_shard(job.store, shard) for shard in shards}
+        found = {shard: record for shard, record in found.items() if record}
+        again = readable_again(job, list(found.items()))
+        missing = [shard for shard in shards if shard not in found or shard.name in again]
         attempts = label_shards(engine, missing, job, on_samples=lambda num: None)
-        records |= {attempt.shard: attempt.record for attempt in attempts}
-        finished = list(records.items())
+        records = found | {attempt.shard: attempt.record for attempt in attempts}
+        finished = [(shard, records[shard]) for shard in shards]
         if output is not None:
             publish(job.store, finished, output, summary=summarise(job, finished))
         return finished
+
+    def fail_when(self, condition, error):
+        """Makes the teacher raise `error` where `condition(images)` holds; returns the remedy."""
+        answer = self.teacher.forward
+
+        def fail(images):
+            if condition(images):
+                raise error
+            return answer(images)
+
+        self.teacher.forward = fail
+        return lambda: setattr(self.teacher, "forward", answer)
 
     def num_seen(self):
         return sum(self.teacher.batch_sizes)

@@ -5,10 +5,10 @@ import pytest
 
 from dav2.labeling.attempts import Attempt, WaitingShards
 from dav2.labeling.plan import PlannedShard
-from dav2.labeling.store import ShardRecord, find_shard
+from dav2.labeling.store import find_shard
+from tests.fixtures.shard_records import RECORD
 
 MANIFEST = pd.DataFrame({"sample_id": ["a", "b"], "source": "wild", "image": ["a.jpg", "b.jpg"]})
-RECORD = ShardRecord(key="k", num_bytes=1, num_refused=0, num_samples=1, num_unread=0, sha256="")
 
 
 def shard(number):
@@ -49,15 +49,18 @@ def test_the_third_failure_sets_a_shard_aside_with_all_its_samples(tmp_path):
     assert fail(shards, 0) == []
     (last,) = fail(shards, 0)
     assert last.record.set_aside == "no answer"
-    assert (last.record.num_refused, last.record.num_unread, last.num_failures) == (2, 2, 3)
+    assert (last.record.num_refused, last.record.unread) == (2, ["a", "b"])
     assert find_shard(tmp_path, shard(0)) is None  # the next run tries again
 
 
-def test_a_success_says_how_often_the_shard_had_failed(tmp_path):
-    shards = waiting(1, tmp_path)
+def test_every_attempt_is_told_at_once_and_those_that_fail_too(tmp_path):
+    told = []
+    shards = WaitingShards([shard(0)], store=tmp_path, manifest=MANIFEST, on_attempt=told.append)
     fail(shards, 0)
-    (attempt,) = shards.settle(Attempt(shard(0), record=RECORD, failure=""))
-    assert attempt.num_failures == 1
+    assert [attempt.failure for attempt in told] == ["no answer"]
+    (last,) = shards.settle(Attempt(shard(0), record=RECORD, failure=""))
+    assert [attempt.record for attempt in told] == [None, RECORD]
+    assert last is told[1]
 
 
 def test_ten_shards_that_fail_at_once_in_a_row_stop_and_a_success_starts_anew(tmp_path):

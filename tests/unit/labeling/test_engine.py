@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from dav2.data.images import decode_image
 from dav2.data.shards import ShardReader, ShardWriter, read_index
 from dav2.data.transforms import normalise, resize_image
+from dav2.labeling.engine import label_shards
+from dav2.labeling.plan import plan_shards
 from dav2.labeling.store import read_refused
 
 
@@ -245,19 +247,6 @@ def test_labels_of_every_codec_are_read_back_within_its_error(photographs, tmp_p
         assert np.array_equal(got.image, expected.image)
 
 
-def fail_when(photographs, condition, error):
-    """Makes the teacher raise `error` where `condition(images)` holds; returns what undoes it."""
-    answer = photographs.teacher.forward
-
-    def fail(images):
-        if condition(images):
-            raise error
-        return answer(images)
-
-    photographs.teacher.forward = fail
-    return lambda: setattr(photographs.teacher, "forward", answer)
-
-
 def test_a_shard_that_fails_once_is_tried_again_after_the_others(photographs, tmp_path):
     photographs.add("wild", 12)
     job = photographs.job(check_fraction=0.0, batch_size=1)
@@ -270,7 +259,7 @@ def test_a_shard_that_fails_once_is_tried_again_after_the_others(photographs, tm
     def fail_at_sixth(images):
         return photographs.num_seen() == 5 and next(failures, None) is not None
 
-    fail_when(photographs, fail_at_sixth, RuntimeError("a kernel did not start"))
+    photographs.fail_when(fail_at_sixth, RuntimeError("a kernel did not start"))
     photographs.label(job, tmp_path / "out", samples_per_shard=3)
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
     assert 12 <= photographs.num_seen() <= 12 + 2  # of the shard that failed, what it had
@@ -281,8 +270,8 @@ def test_a_shard_that_fails_three_times_is_set_aside_and_tried_again_by_the_next
 ):
     photographs.add("wild", 12)
     job = photographs.job(check_fraction=0.0, batch_size=1)
-    repair = fail_when(
-        photographs, lambda images: photographs.num_seen() == 11, RuntimeError("no\nmore")
+    repair = photographs.fail_when(
+        lambda images: photographs.num_seen() == 11, RuntimeError("no\nmore")
     )
     finished = photographs.label(job, tmp_path / "out", samples_per_shard=3)
     ((shard, record),) = [pair for pair in finished if pair[1].set_aside]
@@ -304,7 +293,7 @@ def test_a_shard_that_fails_three_times_is_set_aside_and_tried_again_by_the_next
 
 def test_a_teacher_that_never_answers_stops_the_run_after_ten_shards(photographs):
     photographs.add("wild", 60)
-    fail_when(photographs, lambda images: True, RuntimeError("no device"))
+    photographs.fail_when(lambda images: True, RuntimeError("no device"))
     with pytest.raises(
         ValueError,
         match=r"expected shards to succeed, got 10 in a row that failed, the last: .*no device",
@@ -313,38 +302,15 @@ def test_a_teacher_that_never_answers_stops_the_run_after_ten_shards(photographs
     assert not list(photographs.store.glob("*/record.json"))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_a_batch_that_does_not_fit_is_halved_to_the_same_labels(
-    photographs, tmp_path, caplog, error
-):
-    photographs.add("wild", 8)
-    (tmp_path / "other").mkdir()
-    whole = photographs.job(batch_size=4, store=tmp_path / "other")
-    photographs.label(whole, tmp_path / "whole", samples_per_shard=8)
-    fail_when(photographs, lambda images: len(images) > 1, error)
-    photographs.label(photographs.job(batch_size=4), tmp_path / "out", samples_per_shard=8)
-    assert "a batch of 4 did not fit into memory: halved" in caplog.text
-    one, other = ShardReader(tmp_path / "whole"), ShardReader(tmp_path / "out")
-    assert len(one) == len(other) == 8
-    for place in range(8):
-        expected = one.read(place).relative_depth
-        np.testing.assert_allclose(
-            other.read(place).relative_depth, expected, atol=2e-5 * np.ptp(expected)
-        )
-
-
-def test_an_image_that_does_not_fit_alone_sets_its_shard_aside(photographs):
-    photographs.add("wild", 4)
-    fail_when(photographs, lambda images: True, torch.OutOfMemoryError("CUDA out of memory"))
-    ((_, record),) = photographs.label(photographs.job())
-    assert record.set_aside == "OutOfMemoryError: CUDA out of memory"
+def test_every_sample_is_told_once_where_a_shard_is_set_aside(photographs):
+    photographs.add("wild", 12)
+    job = photographs.job(check_fraction=0.0, batch_size=1)
+    photographs.fail_when(lambda images: photographs.num_seen() == 7, RuntimeError("no more"))
+    shards = plan_shards(job.manifest, samples_per_shard=4, recipe=job.recipe)
+    told = []
+    attempts = list(label_shards("inline", shards, job, on_samples=told.append))
+    assert "RuntimeError: no more" in [attempt.record.set_aside for attempt in attempts]
+    assert sum(told) == 12
 
 
 def test_a_full_disk_stops_the_run_and_leaves_whole_shards(photographs, monkeypatch):

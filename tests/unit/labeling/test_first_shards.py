@@ -1,5 +1,7 @@
 """The first shards are judged together, once, by limits of single labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,20 +89,50 @@ def test_sources_take_turns():
     assert [shard.name for shard in ordered] == ["a-b-b0", "b-b00", "a-b-b1", "b-b01", "b-b1"]
 
 
-def test_judges_when_the_last_of_the_first_shards_is_there(photographs):
-    photographs.add("wild", 20)
+@pytest.fixture
+def ramps(photographs):
+    """Shards of two sources whose labels are ramps, with their records."""
+    photographs.add("wild", 20).add("more", 20)
     torch.nn.init.zeros_(photographs.teacher.blur.weight)  # leaves the ramp
-    finished = photographs.label(photographs.job())
-    assert len(finished) > 3
-    waiting = FirstShards(photographs.store, LIMITS, num_shards=3)
-    (first, one), (second, two), (third, three) = finished[:3]
-    waiting.add(first, one)
-    waiting.add(second, None)
-    waiting.add(second, two)
-    message = "labels of the first 3 shards: expected at most 1 of .* that correlate with the row"
-    with pytest.raises(ValueError, match=message):
-        waiting.add(third, three)
-    for shard, record in finished[3:]:  # judged once
+    return photographs.label(photographs.job())
+
+
+def of_source(finished, source):
+    return [(shard, record) for shard, record in finished if shard.name.startswith(source)]
+
+
+def first_shards(photographs, finished, num_shards):
+    shards = [shard for shard, _ in finished]
+    return FirstShards(photographs.store, LIMITS, shards, num_shards=num_shards)
+
+
+def test_judges_a_source_when_the_last_of_its_first_shards_is_there(photographs, ramps):
+    waiting = first_shards(photographs, ramps, 3)
+    wild, more = of_source(ramps, "wild"), of_source(ramps, "more")
+    assert min(len(wild), len(more)) > 3
+    for shard, record in [*wild[:2], *more[:2]]:
         waiting.add(shard, record)
-    for shard, record in finished:
-        FirstShards(photographs.store, LIMITS, num_shards=0).add(shard, record)
+    for source, (shard, record) in (("wild", wild[2]), ("more", more[2])):
+        message = f"^{source}: labels of the first 3 shards: expected .* correlate with the row"
+        with pytest.raises(ValueError, match=message):
+            waiting.add(shard, record)
+    for shard, record in [*wild[3:], *more[3:]]:  # judged once
+        waiting.add(shard, record)
+    for shard, record in ramps:
+        first_shards(photographs, ramps, 0).add(shard, record)
+
+
+def test_a_source_of_fewer_shards_is_judged_when_all_are_there(photographs, ramps):
+    (first, one), (second, two) = of_source(ramps, "wild")[:2]
+    waiting = first_shards(photographs, [(first, one), (second, two)], 9)
+    waiting.add(first, one)
+    with pytest.raises(ValueError, match="wild: labels of the first 2 shards"):
+        waiting.add(second, two)
+
+
+def test_a_shard_without_labels_is_not_counted(photographs, ramps):
+    (first, one), (second, two) = of_source(ramps, "wild")[:2]
+    waiting = first_shards(photographs, ramps, 1)
+    waiting.add(first, replace(one, num_samples=0))
+    with pytest.raises(ValueError, match="wild: labels of the first 1 shards"):
+        waiting.add(second, two)

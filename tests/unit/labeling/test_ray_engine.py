@@ -4,6 +4,7 @@ Real Ray takes many seconds to start: `make soak` kills it.
 """
 
 import os
+import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,84 +17,9 @@ from dav2.labeling import ray_engine
 from dav2.labeling.engine import label_shards
 from dav2.labeling.job import RayOptions
 from dav2.labeling.plan import plan_shards
+from tests.fixtures.rays import Ray
 
 NUM = 15
-
-
-class RayError(Exception):
-    pass
-
-
-class RayTaskError(RayError):
-    def __init__(self, cause):
-        super().__init__("RayTaskError(X)\na long\ntraceback")
-        self.cause = cause
-
-
-class Ray:
-    """As much of Ray as the driver uses; `die` says before which answer a worker dies."""
-
-    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
-
-    def __init__(self, cores=2, gpus=0):
-        self.cores, self.gpus = cores, gpus
-        self.die = lambda worker, num_answers: False
-        self.num_started = 0
-        self.handed_out = []
-        self.options = {}
-
-    def cluster_resources(self):
-        return {"CPU": float(self.cores)} | ({"GPU": float(self.gpus)} if self.gpus else {})
-
-    def remote(self, **options):
-        self.options = options
-        return lambda kind: SimpleNamespace(
-            remote=lambda *arguments: Actor(self, lambda: kind(*arguments))
-        )
-
-    def wait(self, streams, *, num_returns, fetch_local):
-        assert num_returns == 1
-        return [streams[len(self.handed_out) % len(streams)]], []
-
-    def get(self, answer):
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def kill(self, actor):
-        actor.worker = None
-
-
-class Actor:
-    def __init__(self, ray, make):
-        self.ray = ray
-        self.label = SimpleNamespace(options=self.options)
-        self.worker = make()
-        ray.num_started += 1
-
-    def options(self, *, num_returns):
-        assert num_returns == "streaming"
-        return SimpleNamespace(remote=self.answers)
-
-    def answers(self, shards, rows):
-        self.ray.handed_out.append([shard.name for shard in shards])
-        assert len(rows) == sum(len(shard.rows) for shard in shards)
-        return Stream(self, self.worker.label(shards, rows))
-
-
-class Stream:
-    def __init__(self, actor, answers):
-        self.actor, self.answers, self.num = actor, answers, 0
-
-    def __next__(self):
-        try:
-            answer = next(self.answers)
-        except (ValueError, OSError) as error:
-            return RayTaskError(error)
-        self.num += 1
-        if self.actor.ray.die(self.actor, self.num):
-            return RayError("The actor died.\nmany\nlines")
-        return answer
 
 
 @pytest.fixture
@@ -183,14 +109,17 @@ def test_what_a_dead_worker_had_not_committed_is_labelled_by_another(
     assert "worker 0: The actor died." in caplog.text or "worker 1: The actor died." in caplog.text
 
 
-def test_a_shard_that_kills_three_workers_is_set_aside(photographs, ray, expected, monkeypatch):
-    monkeypatch.setattr(ray_engine, "find_shard", lambda store, shard: None)
+def test_a_shard_that_kills_three_workers_is_set_aside(photographs, ray, expected):
     bad = []
 
     def die(actor, num_answers):
         names = ray.handed_out[-1]
         bad.extend([names[0]] if not bad else [])
-        return names[0] == bad[0]
+        if names[0] != bad[0]:
+            return False
+        (committed,) = photographs.store.glob(f"{names[0]}-*")
+        shutil.rmtree(committed)  # it died before
+        return True
 
     ray.wait = lambda streams, **_: ([streams[-1]], [])
     ray.die = die
@@ -222,7 +151,7 @@ def test_a_store_that_cannot_be_written_stops_the_run(photographs, ray, expected
 
 
 def test_more_workers_than_there_is_room_for_are_refused(photographs, ray, expected):
-    ray.cores = 1
+    ray.nodes_given = ({"CPU": 1.0},)
     with pytest.raises(
         ValueError, match="expected room for 2 workers of 1 CPU each, got a cluster for 1"
     ):
@@ -231,8 +160,8 @@ def test_more_workers_than_there_is_room_for_are_refused(photographs, ray, expec
         label(photographs, device=torch.device("cuda"), ray=RayOptions(None, None))
 
 
-def test_as_many_workers_as_the_cluster_has_room_for(photographs, ray, expected):
-    ray.cores = 7
+def test_as_many_workers_as_the_machines_of_the_cluster_have_room_for(photographs, ray, expected):
+    ray.nodes_given = ({"CPU": 5.0}, {"CPU": 3.0}, {"CPU": 1.0, "GPU": 1.0})
     label(photographs, num_threads=2, ray=RayOptions(None, None))
     assert ray.num_started == 3
     assert ray.options == {"num_cpus": 2}

@@ -10,7 +10,13 @@ import pytest
 from dav2.data.files import sha256_of
 from dav2.data.shards import ShardReader, ShardWriter, read_index
 from dav2.labeling.plan import plan_shards
-from dav2.labeling.store import commit_shard, find_shard, held_alone, read_refused
+from dav2.labeling.store import (
+    RefusedSample,
+    commit_shard,
+    find_shard,
+    held_alone,
+    read_refused,
+)
 
 
 class Killed(BaseException):
@@ -117,18 +123,49 @@ def test_a_failed_shard_leaves_the_committed_ones_and_nothing_half_written(
     }
 
 
-def test_a_shard_whose_bytes_changed_is_made_again(photographs, tmp_path, caplog):
+@pytest.mark.parametrize("name", ["shard.tar", "index.parquet", "quarantine.parquet"])
+def test_a_shard_whose_bytes_changed_is_made_again(photographs, tmp_path, caplog, name):
     photographs.add("wild", 3)
     job = photographs.job()
     photographs.label(job, tmp_path / "out")
     expected = tree(tmp_path / "out")
-    (tar,) = photographs.store.glob("*/shard.tar")
-    whole = tar.read_bytes()
-    tar.unlink()  # the published one is the same file
-    tar.write_bytes(whole[:2000] + b"?" + whole[2001:])
+    (changed,) = photographs.store.glob(f"*/{name}")
+    whole = changed.read_bytes()
+    changed.unlink()  # the published tar is the same file
+    changed.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
     photographs.label(job, tmp_path / "out")
-    assert "expected the checksum of its record, got another" in caplog.text
+    assert f"{name}: expected the checksum of its record, got another" in caplog.text
     assert tree(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "quarantine.parquet"])
+def test_a_table_that_is_damaged_unnoticed_is_named(photographs, tmp_path, name):
+    photographs.add("wild", 3)
+    ((shard, _),) = photographs.label(photographs.job())
+    (table,) = photographs.store.glob(f"*/{name}")
+    status = table.stat()
+    table.write_bytes(bytes(status.st_size))
+    os.utime(table, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ValueError, match=f"{shard.key}/{name}: expected a whole Parquet file, got"):
+        photographs.label(photographs.job(), tmp_path / "out")
+
+
+def test_a_shard_is_not_replaced_by_one_with_fewer_labels(photographs, caplog):
+    photographs.add("wild", 3)
+    job = photographs.job()
+    ((shard, record),) = photographs.label(job)
+    refused = [
+        RefusedSample(f"wild-{number:03}", "wild", "a.jpg", "gone", is_lasting=False)
+        for number in range(3)
+    ]
+    before = tree(photographs.store)
+    assert commit_shard(job.store, shard, refused, set_aside="no answer") == record
+    assert tree(photographs.store) == before
+    assert "expected at least the 3 labels that are there, got 0: those stay" in caplog.text
+    (tar,) = photographs.store.glob("*/shard.tar")
+    tar.write_bytes(b"damaged")
+    assert commit_shard(job.store, shard, refused, set_aside="no answer").num_samples == 0
+    assert commit_shard(job.store, shard, refused, set_aside="").num_samples == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "x"}', '{"sha256": 3}'])
@@ -151,7 +188,7 @@ def test_published_shards_take_no_room_of_their_own(photographs, tmp_path):
     assert published.samefile(tar)
 
 
-def test_shards_are_copied_where_links_are_not_possible(photographs, tmp_path, monkeypatch):
+def test_shards_are_copied_where_links_are_not_possible(photographs, tmp_path, monkeypatch, caplog):
     def refuse(source, target):
         raise OSError(18, "Invalid cross-device link")
 
@@ -162,6 +199,7 @@ def test_shards_are_copied_where_links_are_not_possible(photographs, tmp_path, m
     (published,) = (tmp_path / "out" / "shards").iterdir()
     assert published.read_bytes() == tar.read_bytes()
     assert not published.samefile(tar)
+    assert caplog.text.count("with hard links, got another: 0.0 GB copied") == 1
 
 
 def test_a_shard_without_a_single_label_is_kept_but_not_published(photographs, tmp_path):
