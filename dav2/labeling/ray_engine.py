@@ -75,7 +75,7 @@ def label_with_ray(
     slowest shard so far took, of any worker, and for a quarter of an hour at least, is killed;
     before a first shard is finished nobody is. Every five minutes the log names those that have not
     started, or are slower than any before. A worker that fails three times in a row, starting or
-    labelling, is given up as long as there are others.
+    labelling, is given up: for its shards only while others label.
 
     Args:
         waiting: The shards to label.
@@ -196,16 +196,16 @@ class _Driver:
         as if the shards they carry were at fault. And one that is only out of reach does not go on.
         """
         self._ray.kill(slot.actor)
-        was_ready = slot.is_ready
         slot.num_failures += 1
-        has_others = any(other.actor is not None for other in self._slots if other is not slot)
-        if slot.num_failures < _MOST_FAILURES or (was_ready and not has_others):
+        others = [other for other in self._slots if other is not slot and other.actor is not None]
+        is_needed = slot.is_ready and not any(other.is_ready for other in others)
+        if slot.num_failures < _MOST_FAILURES or is_needed:
             logger.warning("worker %s: %s", slot.name, reason)
             slot.begin()
             return
         logger.warning("worker %s: given up, the last failure: %s", slot.name, reason)
         slot.actor, slot.answer, slot.is_ready, slot.shards = None, None, False, deque()
-        if not has_others:
+        if not others:
             raise ValueError(f"ray: expected a worker that can label, got none, the last: {reason}")
 
     def _end_silent(self) -> Iterator[Attempt]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fixtures.killed_labellings import (
     MARK,
+    SLOW_PROGRAM,
     begin,
     begun,
     check_nothing_is_left,
@@ -26,26 +27,6 @@ NUM_PHOTOGRAPHS = 120
 NUM_WORKERS = 2
 PATIENCE_S = 300  # of a machine with much else to do
 LEFT_AFTER_S = 60.0
-# A teacher that takes its time, so that a kill falls into the labelling on any machine.
-SLOW_PROGRAM = """
-import time
-import stages.labelling_job as stage
-
-load = stage.load_teacher
-
-def load_slow(path):
-    teacher = load(path)
-    forward = teacher.forward
-
-    def answer(images):
-        time.sleep(0.15)
-        return forward(images)
-
-    teacher.forward = answer
-    return teacher
-
-stage.load_teacher = load_slow
-"""
 
 
 @pytest.fixture

@@ -113,12 +113,17 @@ def test_a_worker_whose_shards_fail_again_and_again_is_given_up(photographs, ray
     assert len(ray.killed) == 3
 
 
-def test_the_only_worker_is_not_given_up_for_its_shards(photographs, ray, monkeypatch):
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_only_worker_that_labels_is_not_given_up_for_its_shards(
+    photographs, ray, monkeypatch, num_workers
+):
     photographs.add("wild", NUM)
     monkeypatch.setattr(ray_engine, "find_shard", lambda store, shard: None)
-    ray.die = lambda actor, num_answers: actor.number < 4
-    label(photographs, ray=RayOptions(None, 1))
-    assert ray.num_started == 5
+    ray.hangs = lambda actor: actor.number == 1 and num_workers == 2  # without a place
+    ray.die = lambda actor, num_answers: actor.number < 5
+    label(photographs, ray=RayOptions(None, num_workers))
+    assert ray.num_started == 6
+    assert set(ray.labelled_by) == {5}
 
 
 def test_the_run_ends_in_one_line_if_no_worker_can_start(photographs, ray):
