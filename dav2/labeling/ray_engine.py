@@ -70,8 +70,9 @@ def label_with_ray(
     """Labels shards in Ray's workers.
 
     A worker gets shards once it runs, has what the job was made with and has loaded the teacher. It
-    holds a few at a time, so that it reads for the next while it writes one; when it dies, what it
-    had not committed goes to whoever is free. One that stays silent for ten times as long as the
+    holds a few at a time, so that it reads for the next while it writes one (one alone where the
+    driver is outside the cluster, `ray://`); when it dies, what it had not committed goes to
+    whoever is free. One that stays silent for ten times as long as the
     slowest shard so far took, of any worker, and for a quarter of an hour at least, is killed;
     before a first shard is finished nobody is. Every five minutes the log names those that have not
     started, or are slower than any before. A worker that fails three times in a row, starting or
@@ -96,7 +97,7 @@ def label_with_ray(
         slots = [_Slot(str(number), start) for number in range(waiting.num_workers)]
         for slot in slots:
             slot.begin()
-        driver = _Driver(ray, waiting, job, slots)
+        driver = _Driver(ray, waiting, job, slots, streams=not _is_outside(job.ray.address))
         while len(waiting) or any(slot.shards for slot in slots):
             for attempt in driver.next_attempts():
                 for last in waiting.settle(attempt):
@@ -108,9 +109,16 @@ class _Driver:
     """Hands shards out and hears what came of them."""
 
     def __init__(
-        self, ray: Any, waiting: WaitingShards, job: LabelingJob, slots: Sequence[_Slot]
+        self,
+        ray: Any,
+        waiting: WaitingShards,
+        job: LabelingJob,
+        slots: Sequence[_Slot],
+        *,
+        streams: bool,
     ) -> None:
         self._ray = ray
+        self._streams = streams
         self._waiting = waiting
         self._job = job
         self._slots = slots
@@ -139,13 +147,16 @@ class _Driver:
         """Gives a worker its next shards: fewer towards the end, so that all end together."""
         num_slots = sum(slot.actor is not None for slot in self._slots)
         most = max(1, min(_MOST_AT_ONCE, len(self._waiting) // (2 * num_slots)))
-        shards = self._waiting.take(most)
+        shards = self._waiting.take(most if self._streams else 1)
         if not shards:
             return
         moved, part = excerpt(shards, self._job)
         slot.shards, slot.heard_s = deque(shards), time.monotonic()
-        label = slot.actor.label.options(num_returns="streaming")
-        slot.answer = label.remote(moved, part.manifest)
+        if self._streams:
+            label = slot.actor.label.options(num_returns="streaming")
+            slot.answer = label.remote(moved, part.manifest)
+        else:
+            slot.answer = slot.actor.label_one.remote(moved[0], part.manifest)
 
     def _receive_start(self, slot: _Slot) -> Iterator[Attempt]:
         """Notes whether a worker could start."""
@@ -159,7 +170,8 @@ class _Driver:
     def _receive(self, slot: _Slot) -> Iterator[Attempt]:
         """Yields what a worker says of its first shard, or what its death means for it."""
         try:
-            attempt: Attempt = self._ray.get(next(slot.answer))
+            answer = next(slot.answer) if self._streams else slot.answer
+            attempt: Attempt = self._ray.get(answer)
         except StopIteration:
             assert not slot.shards
             slot.answer = None
@@ -170,6 +182,8 @@ class _Driver:
                 raise cause from None
             yield from self._end(slot, _reason(error))
             return
+        if not self._streams:
+            slot.answer = None
         now_s = time.monotonic()
         self._slowest_s = max(self._slowest_s or 0.0, now_s - slot.heard_s)
         slot.heard_s = now_s
@@ -247,11 +261,6 @@ def _bury(
 def _connected(job: LabelingJob) -> Iterator[Any]:
     """Connects to the cluster, or to a Ray of this machine that ends with the block."""
     address = job.ray.address
-    if address is not None and address.startswith("ray://"):
-        raise ValueError(
-            f"ray: expected the host:port of a cluster's head or `auto`, got {address}: "
-            f"run on a machine of the cluster"
-        )
     with ExitStack() as stack:
         if address is None:
             on_gpu = job.device.type == "cuda"
@@ -265,7 +274,7 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
 
         try:
             ray.init(address=address, configure_logging=False, log_to_driver=False)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ImportError) as error:
             raise ConnectionError(
                 f"ray: expected a cluster at {address}, got {_one_line(error)}"
             ) from None
@@ -276,6 +285,11 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
             raise ConnectionError(
                 f"ray: expected the cluster to answer, got {_reason(error)}"
             ) from None
+
+
+def _is_outside(address: str | None) -> bool:
+    """Returns whether the driver is none of the cluster's processes: Ray Client streams nothing."""
+    return address is not None and address.startswith("ray://")
 
 
 def _workers(ray: Any, job: LabelingJob, mark: str) -> tuple[Callable[[], tuple[Any, Any]], int]:
@@ -376,3 +390,8 @@ class _Worker:
         assert self._labeler is not None
         part = replace(self._job, manifest=rows)
         yield from label_inline(shards, part, self._labeler, on_samples=lambda num: None)
+
+    def label_one(self, shard: PlannedShard, rows: pd.DataFrame) -> Attempt:
+        """Returns what came of one shard."""
+        (attempt,) = self.label([shard], rows)
+        return attempt

@@ -167,10 +167,23 @@ def test_as_many_workers_as_the_machines_of_the_cluster_have_room_for(photograph
     assert ray.options == {"num_cpus": 2}
 
 
-def test_ray_client_is_refused(photographs):
+def test_a_driver_outside_the_cluster_hands_out_one_shard_at_a_time(photographs, ray, expected):
+    outside = RayOptions("ray://head:10001", 2)
+    ray.die = lambda actor, num_answers: actor.number == 0
+    label(photographs, ray=outside)
+    assert contents(photographs.store) == expected
+    assert {len(shards) for shards in ray.handed_out} == {1}
+    assert ray.killed == [0]
+
+
+def test_ray_client_without_its_library_is_one_line(photographs, monkeypatch):
+    def init(**options):
+        raise ImportError("ray client needs grpcio\nand more")
+
     photographs.add("wild", 3)
-    with pytest.raises(ValueError, match="expected the host:port of a cluster's head or `auto`"):
-        label(photographs, ray=RayOptions("ray://head:10001", None))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(ConnectionError, match=r"at ray://head:1, got ray client needs grpcio$"):
+        label(photographs, ray=RayOptions("ray://head:1", None))
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(photographs, monkeypatch):
