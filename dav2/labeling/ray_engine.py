@@ -34,6 +34,7 @@ _MOST_FAILURES = 3  # of a worker in a row
 _LOOK_S = 300.0
 _PATIENCE = 10  # times the slowest shard so far
 _LEAST_PATIENCE_S = 900.0
+_ANSWER_S = 30.0
 _MARK = ".driver"
 
 logger = logging.getLogger(__name__)
@@ -247,11 +248,8 @@ def _bury(
 def _connected(job: LabelingJob) -> Iterator[Any]:
     """Connects to the cluster, or to a Ray of this machine that ends with the block."""
     address = job.ray.address
-    if address is not None and address.startswith("ray://"):
-        raise ValueError(
-            f"ray: expected the host:port of a cluster's head or `auto`, got {address}: "
-            f"run on a machine of the cluster"
-        )
+    if address is not None and address != "auto":
+        _check_address(address)
     with ExitStack() as stack:
         if address is None:
             on_gpu = job.device.type == "cuda"
@@ -276,6 +274,22 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
             raise ConnectionError(
                 f"ray: expected the cluster to answer, got {_reason(error)}"
             ) from None
+
+
+def _check_address(address: str) -> None:
+    """Raises an error, in one line, if no cluster can be at an address: Ray waits for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError(
+            f"ray: expected the host:port of a cluster's head or `auto`, got {address}: "
+            f"run on a machine of the cluster"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"ray: expected a cluster at {address}, got {error.strerror or error}"
+        ) from None
 
 
 def _workers(ray: Any, job: LabelingJob, mark: str) -> tuple[Callable[[], tuple[Any, Any]], int]:
