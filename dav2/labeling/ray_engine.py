@@ -34,7 +34,9 @@ _MOST_FAILURES = 3  # of a worker in a row
 _LOOK_S = 300.0
 _PATIENCE = 10  # times the slowest shard so far
 _LEAST_PATIENCE_S = 900.0
+_ANSWER_S = 30.0
 _MARK = ".driver"
+_OUTSIDE = "ray://"
 
 logger = logging.getLogger(__name__)
 
@@ -261,6 +263,8 @@ def _bury(
 def _connected(job: LabelingJob) -> Iterator[Any]:
     """Connects to the cluster, or to a Ray of this machine that ends with the block."""
     address = job.ray.address
+    if address is not None and address != "auto":
+        _check_address(address)
     with ExitStack() as stack:
         if address is None:
             on_gpu = job.device.type == "cuda"
@@ -272,8 +276,11 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", ENVIRONMENT["RAY_USAGE_STATS_ENABLED"])
         import ray
 
+        options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
+        if _is_outside(address):  # else Ray tells its workers where the driver's code lies
+            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
         try:
-            ray.init(address=address, configure_logging=False, log_to_driver=False)
+            ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ImportError) as error:
             raise ConnectionError(
                 f"ray: expected a cluster at {address}, got {_one_line(error)}"
@@ -289,7 +296,23 @@ def _connected(job: LabelingJob) -> Iterator[Any]:
 
 def _is_outside(address: str | None) -> bool:
     """Returns whether the driver is none of the cluster's processes: Ray Client streams nothing."""
-    return address is not None and address.startswith("ray://")
+    return address is not None and address.startswith(_OUTSIDE)
+
+
+def _check_address(address: str) -> None:
+    """Raises an error, in one line, if no cluster can be at an address: Ray waits for minutes."""
+    host, _, port = address.removeprefix(_OUTSIDE).rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError(
+            "ray: expected the host:port of a cluster's head, from outside it with "
+            f"{_OUTSIDE} before it, or `auto`, got {address}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"ray: expected a cluster at {address}, got {error.strerror or error}"
+        ) from None
 
 
 def _workers(ray: Any, job: LabelingJob, mark: str) -> tuple[Callable[[], tuple[Any, Any]], int]:

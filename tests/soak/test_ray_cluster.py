@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -34,7 +35,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 SIZE = {"num_cpus": 1, "object_store_memory": 80_000_000}
-cluster = Cluster(initialize_head=True, head_node_args={**SIZE, "include_dashboard": False})
+HEAD = {"include_dashboard": False, "ray_client_server_port": int(sys.argv[1])}
+cluster = Cluster(initialize_head=True, head_node_args={**SIZE, **HEAD})
 second = cluster.add_node(**SIZE)
 print(cluster.address, flush=True)
 for order in sys.stdin:
@@ -72,8 +74,11 @@ def project(tmp_path_factory):
 
 class Cluster:
     def __init__(self):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        self.outside = f"ray://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER],
+            [sys.executable, "-c", CLUSTER, str(port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -114,6 +119,13 @@ def test_a_worker_on_each_node_gives_the_bytes_of_inline(project, cluster):
     shown = finish(project.start(SLOW_PROGRAM + PROGRAM))
     assert re.search(r"\d\+[\d.]+/s, 0 failures", shown), "both have labelled"
     check_whole(project, NUM_PHOTOGRAPHS, "two nodes")
+
+
+def test_a_driver_outside_the_cluster_gives_the_bytes_of_inline(project, cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster.outside)
+    shown = finish(project.start(SLOW_PROGRAM + PROGRAM))
+    assert re.search(r"\d\+[\d.]+/s, 0 failures", shown), "both have labelled"
+    check_whole(project, NUM_PHOTOGRAPHS, "from outside")
 
 
 def test_a_node_that_is_lost_costs_no_shard_and_its_worker_is_named(project, cluster):

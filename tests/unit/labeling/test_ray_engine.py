@@ -5,6 +5,7 @@ Real Ray takes many seconds to start: `make soak` kills it.
 
 import os
 import shutil
+import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from dav2.labeling import ray_engine
 from dav2.labeling.engine import label_shards
 from dav2.labeling.job import RayOptions
 from dav2.labeling.plan import plan_shards
-from tests.fixtures.rays import Ray
+from tests.fixtures.rays import Ray, RayError
 
 NUM = 15
 
@@ -176,23 +177,46 @@ def test_a_driver_outside_the_cluster_hands_out_one_shard_at_a_time(photographs,
     assert ray.killed == [0]
 
 
-def test_ray_client_without_its_library_is_one_line(photographs, monkeypatch):
-    def init(**options):
-        raise ImportError("ray client needs grpcio\nand more")
-
+@pytest.mark.parametrize("address", ["ray://head", "head", "local", ":6379", "http://head:80"])
+def test_what_is_no_address_of_a_head_is_refused(photographs, address):
     photographs.add("wild", 3)
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    with pytest.raises(ConnectionError, match=r"at ray://head:1, got ray client needs grpcio$"):
-        label(photographs, ray=RayOptions("ray://head:1", None))
+    with pytest.raises(ValueError, match="expected the host:port of a cluster's head, from outsid"):
+        label(photographs, ray=RayOptions(address, None))
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(photographs, monkeypatch):
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_one_line(photographs, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    photographs.add("wild", 3)
+    with pytest.raises(ConnectionError, match=f"a cluster at {scheme}{address}, got .*refused"):
+        label(photographs, ray=RayOptions(f"{scheme}{address}", None))
+
+
+@pytest.mark.parametrize("kind", [ConnectionError, ImportError])  # the latter without grpcio
+def test_a_cluster_that_does_not_answer_is_one_line(photographs, monkeypatch, kind):
     def init(**options):
-        raise ConnectionError("no answer from\nhead")
+        raise kind("no answer from\nhead")
 
     photographs.add("wild", 3)
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    with pytest.raises(ConnectionError, match="expected a cluster at head:6379, got no answer"):
-        label(photographs, ray=RayOptions("head:6379", None))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=rf"a cluster at {address}, got no answer from$"):
+            label(photographs, ray=RayOptions(address, None))
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_a_head_that_is_lost_is_one_line(photographs, monkeypatch):
+    def nodes():
+        raise RayError("The head is\nlost.")
+
+    exceptions = SimpleNamespace(RayError=RayError)
+    made = SimpleNamespace(
+        init=lambda **_: None, shutdown=lambda: None, nodes=nodes, exceptions=exceptions
+    )
+    photographs.add("wild", 3)
+    monkeypatch.setitem(sys.modules, "ray", made)
+    with pytest.raises(ConnectionError, match=r"expected the cluster to answer, got The head is$"):
+        label(photographs, ray=RayOptions("auto", None))
