@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import ExitStack
 
 import pytest
 
@@ -35,7 +36,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 SIZE = {"num_cpus": 1, "object_store_memory": 80_000_000}
-HEAD = {"include_dashboard": False, "ray_client_server_port": int(sys.argv[1])}
+# The server for clients asks the agent, so it must know its port from the beginning.
+PORTS = dict(zip(["ray_client_server_port", "runtime_env_agent_port"], map(int, sys.argv[1:])))
+HEAD = {"include_dashboard": False, **PORTS}
 cluster = Cluster(initialize_head=True, head_node_args={**SIZE, **HEAD})
 second = cluster.add_node(**SIZE)
 print(cluster.address, flush=True)
@@ -74,11 +77,12 @@ def project(tmp_path_factory):
 
 class Cluster:
     def __init__(self):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        self.outside = f"ray://127.0.0.1:{port}"
+        with ExitStack() as stack:
+            probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in "12"]
+            ports = [str(probe.getsockname()[1]) for probe in probes]
+        self.outside = f"ray://127.0.0.1:{ports[0]}"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER, str(port)],
+            [sys.executable, "-c", CLUSTER, *ports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
