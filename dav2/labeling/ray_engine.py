@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from dav2.labeling.engine import label_inline
 from dav2.labeling.job import LabelingJob, excerpt, make_labeler
 from dav2.labeling.labeler import Labeler
 from dav2.labeling.plan import PlannedShard
-from dav2.labeling.ray_session import ENVIRONMENT, local_ray
+from dav2.labeling.ray_cluster import connected, cores_a_worker, is_outside, one_line, reason_of
 from dav2.labeling.store import find_shard
 
 _MOST_AT_ONCE = 8
@@ -34,9 +34,7 @@ _MOST_FAILURES = 3  # of a worker in a row
 _LOOK_S = 300.0
 _PATIENCE = 10  # times the slowest shard so far
 _LEAST_PATIENCE_S = 900.0
-_ANSWER_S = 30.0
 _MARK = ".driver"
-_OUTSIDE = "ray://"
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +92,12 @@ def label_with_ray(
             on.
         OSError: If a worker cannot write to the store, or a cluster does not answer.
     """
-    with _marked(job.store) as mark, _connected(job) as ray:
+    with _marked(job.store) as mark, connected(job) as ray:
         start, waiting.num_workers = _workers(ray, job, mark)
         slots = [_Slot(str(number), start) for number in range(waiting.num_workers)]
         for slot in slots:
             slot.begin()
-        driver = _Driver(ray, waiting, job, slots, streams=not _is_outside(job.ray.address))
+        driver = _Driver(ray, waiting, job, slots, streams=not is_outside(job.ray.address))
         while len(waiting) or any(slot.shards for slot in slots):
             for attempt in driver.next_attempts():
                 for last in waiting.settle(attempt):
@@ -165,7 +163,7 @@ class _Driver:
         try:
             self._ray.get(slot.answer)
         except self._ray.exceptions.RayError as error:
-            yield from self._end(slot, _reason(error))
+            yield from self._end(slot, reason_of(error))
             return
         slot.is_ready, slot.answer = True, None
 
@@ -182,7 +180,7 @@ class _Driver:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ValueError | OSError):
                 raise cause from None
-            yield from self._end(slot, _reason(error))
+            yield from self._end(slot, reason_of(error))
             return
         if not self._streams:
             slot.answer = None
@@ -259,68 +257,12 @@ def _bury(
         yield Attempt(shard, record=record, failure="", worker=worker)
 
 
-@contextmanager
-def _connected(job: LabelingJob) -> Iterator[Any]:
-    """Connects to the cluster, or to a Ray of this machine that ends with the block."""
-    address = job.ray.address
-    if address is not None and address != "auto":
-        _check_address(address)
-    with ExitStack() as stack:
-        if address is None:
-            on_gpu = job.device.type == "cuda"
-            num_gpus = torch.cuda.device_count() if on_gpu else 0
-            num_cores = os.cpu_count() or 1
-            if job.ray.num_workers is not None:  # as many as asked for, on few cores too
-                num_cores = max(num_cores, job.ray.num_workers * _cores_a_worker(job))
-            address = stack.enter_context(local_ray(num_cpus=num_cores, num_gpus=num_gpus))
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", ENVIRONMENT["RAY_USAGE_STATS_ENABLED"])
-        import ray
-
-        options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
-        if _is_outside(address):  # else Ray tells its workers where the driver's code lies
-            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
-        try:
-            ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ImportError) as error:
-            raise ConnectionError(
-                f"ray: expected a cluster at {address}, got {_one_line(error)}"
-            ) from None
-        stack.callback(ray.shutdown)
-        try:
-            yield ray
-        except ray.exceptions.RayError as error:
-            raise ConnectionError(
-                f"ray: expected the cluster to answer, got {_reason(error)}"
-            ) from None
-
-
-def _is_outside(address: str | None) -> bool:
-    """Returns whether the driver is none of the cluster's processes: Ray Client streams nothing."""
-    return address is not None and address.startswith(_OUTSIDE)
-
-
-def _check_address(address: str) -> None:
-    """Raises an error, in one line, if no cluster can be at an address: Ray waits for minutes."""
-    host, _, port = address.removeprefix(_OUTSIDE).rpartition(":")
-    if not host or "/" in host or not port.isdigit():
-        raise ValueError(
-            "ray: expected the host:port of a cluster's head, from outside it with "
-            f"{_OUTSIDE} before it, or `auto`, got {address}"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-    except OSError as error:
-        raise ConnectionError(
-            f"ray: expected a cluster at {address}, got {error.strerror or error}"
-        ) from None
-
-
 def _workers(ray: Any, job: LabelingJob, mark: str) -> tuple[Callable[[], tuple[Any, Any]], int]:
     """Returns what starts a worker, and how many there are to be."""
     if job.device.type == "cuda":
         kind, needs = "GPU", {"GPU": 1, "CPU": 1}
     else:
-        kind, needs = "CPU", {"CPU": _cores_a_worker(job)}
+        kind, needs = "CPU", {"CPU": cores_a_worker(job)}
     # Node by node: a worker has all it needs on one machine.
     num_possible = sum(
         min(int(node["Resources"].get(name, 0)) // amount for name, amount in needs.items())
@@ -345,10 +287,6 @@ def _workers(ray: Any, job: LabelingJob, mark: str) -> tuple[Callable[[], tuple[
     return start, num_workers
 
 
-def _cores_a_worker(job: LabelingJob) -> int:
-    return job.num_threads if job.device.type == "cpu" else 1
-
-
 @contextmanager
 def _marked(store: Path) -> Iterator[str]:
     """Writes a word into the store that a worker must find there."""
@@ -366,15 +304,6 @@ def _check_mark(store: Path, mark: str) -> None:
     if not path.is_file() or path.read_text() != mark:
         driver = mark.split()[0]
         raise ValueError(f"{store}: expected the folder that {driver} writes to, got another")
-
-
-def _reason(error: BaseException) -> str:
-    """Returns why a worker failed, in one line; of an error in it rather than of Ray's."""
-    return _one_line(getattr(error, "cause", None) or error)
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _minutes(seconds: float) -> str:
@@ -406,7 +335,7 @@ class _Worker:
             torch.set_num_threads(self._job.num_threads)
             self._labeler = make_labeler(self._job)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            raise ValueError(f"{socket.gethostname()}: {_one_line(error)}") from None
+            raise ValueError(f"{socket.gethostname()}: {one_line(error)}") from None
 
     def label(self, shards: list[PlannedShard], rows: pd.DataFrame) -> Iterator[Attempt]:
         """Yields what came of each shard; places of the shards are rows of the table given."""

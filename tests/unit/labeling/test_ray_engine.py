@@ -9,6 +9,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,7 @@ def ray(monkeypatch):
     def connected(job):
         yield made
 
-    monkeypatch.setattr(ray_engine, "_connected", connected)
+    monkeypatch.setattr(ray_engine, "connected", connected)
     return made
 
 
@@ -206,6 +207,26 @@ def test_a_cluster_that_does_not_answer_is_one_line(photographs, monkeypatch, ki
         with pytest.raises(ConnectionError, match=rf"a cluster at {address}, got no answer from$"):
             label(photographs, ray=RayOptions(address, None))
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("client", ["", "ray://"])
+def test_workers_of_a_driver_outside_are_told_where_to_import_from(
+    photographs, monkeypatch, client
+):
+    given = {}
+
+    def init(**options):
+        given.update(options)
+        raise RuntimeError("enough")
+
+    photographs.add("wild", 3)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{client}127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match="got enough"):
+            label(photographs, ray=RayOptions(address, None))
+    expected = {"env_vars": {"PYTHONPATH": str(Path.cwd())}} if client else None
+    assert given.get("runtime_env") == expected
 
 
 def test_a_head_that_is_lost_is_one_line(photographs, monkeypatch):

@@ -23,7 +23,7 @@ def ray(monkeypatch):
     def connected(job):
         yield made
 
-    monkeypatch.setattr(ray_engine, "_connected", connected)
+    monkeypatch.setattr(ray_engine, "connected", connected)
     return made
 
 
