@@ -1,5 +1,6 @@
 """The Ray that labelling runs on: a cluster that others have started, or of this machine alone."""
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from dav2.labeling.job import LabelingJob
 from dav2.labeling.ray_session import ENVIRONMENT, local_ray
 
 _ANSWER_S = 30.0
+_MOST_ATTEMPTS = 3
 _OUTSIDE = "ray://"
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def connected(job: LabelingJob) -> Iterator[Any]:
         if is_outside(address):  # else Ray tells its workers where the driver's code lies
             options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(Path.cwd())}}
         try:
-            ray.init(address=address, **options)
+            _connect(ray, address, options)
         except (ConnectionError, RuntimeError, ImportError) as error:
             raise ConnectionError(
                 f"ray: expected a cluster at {address}, got {one_line(error)}"
@@ -60,6 +64,21 @@ def connected(job: LabelingJob) -> Iterator[Any]:
             raise ConnectionError(
                 f"ray: expected the cluster to answer, got {reason_of(error)}"
             ) from None
+
+
+def _connect(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Connects; again where the head failed to start a server for a driver outside the cluster.
+
+    Which it does now and then (Ray 2.60): a fork of the head's that gRPC's threads do not survive.
+    """
+    for attempts_left in reversed(range(_MOST_ATTEMPTS)):
+        try:
+            ray.init(address=address, **options)
+            return
+        except ConnectionAbortedError as error:
+            if not attempts_left:
+                raise
+            logger.warning("%s: %s; trying again", address, one_line(error))
 
 
 def is_outside(address: str | None) -> bool:

@@ -1,5 +1,6 @@
 """Labelling joins a Ray cluster of two machines that others have started, and may lose one."""
 
+import os
 import re
 import secrets
 import socket
@@ -83,6 +84,7 @@ class Cluster:
         self.outside = f"ray://127.0.0.1:{ports[0]}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER, *ports],
+            env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},  # docs/scale.md
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

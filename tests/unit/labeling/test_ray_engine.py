@@ -229,6 +229,29 @@ def test_workers_of_a_driver_outside_are_told_where_to_import_from(
     assert given.get("runtime_env") == expected
 
 
+@pytest.mark.parametrize("num_failures", [1, 2, 3])
+def test_a_head_that_fails_to_serve_a_driver_from_outside_is_asked_thrice(
+    photographs, monkeypatch, caplog, num_failures
+):
+    class ConnectedError(Exception):
+        pass
+
+    failures = [ConnectionAbortedError("Initialization failure\nTraceback")] * num_failures
+
+    def init(**options):
+        raise failures.pop() if failures else ConnectedError
+
+    photographs.add("wild", 3)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        outside = RayOptions(f"ray://127.0.0.1:{server.getsockname()[1]}", None)
+        expected = ConnectedError if num_failures < 3 else ConnectionError
+        with pytest.raises(expected):
+            label(photographs, ray=outside)
+    assert caplog.text.count("Initialization failure; trying again") == min(num_failures, 2)
+    assert not failures
+
+
 def test_a_head_that_is_lost_is_one_line(photographs, monkeypatch):
     def nodes():
         raise RayError("The head is\nlost.")
