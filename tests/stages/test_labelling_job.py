@@ -1,9 +1,12 @@
-"""What decides the fingerprint of labels, and what does not."""
+"""What decides the fingerprint of labels, what does not, and whether another machine has it too."""
 
 import shutil
+from importlib.metadata import version
 
+import cloudpickle
 import pytest
 
+from stages import labelling_job
 from stages.labelling_job import PseudoLabelParams, make_job
 from tests.fixtures.labelling import ARGUMENTS, PROJECT, Project
 
@@ -81,3 +84,36 @@ def test_threads_count_on_a_cpu_and_not_on_a_gpu(project, monkeypatch):
     monkeypatch.setattr("dav2.models.device.chosen_device", lambda name, where: "cuda")
     assert job(project, num_threads=1).recipe == job(project, num_threads=2).recipe
     assert job(project, batch_size=1).recipe != job(project, batch_size=2).recipe
+
+
+@pytest.fixture
+def verify(project):
+    """What a worker on another machine asks before its first shard, as Ray sends it."""
+    sent = cloudpickle.loads(cloudpickle.dumps(job(project).verify))
+    sent()
+    return sent
+
+
+def test_another_teacher_elsewhere_is_refused(project, verify):
+    teacher = job(project).teacher
+    project.write_teacher(1)
+    with pytest.raises(ValueError, match=rf"teacher: expected {teacher} as the driver has"):
+        verify()
+
+
+def test_other_code_elsewhere_is_refused(verify, monkeypatch):
+    monkeypatch.setattr(labelling_job, "code_fingerprint", lambda modules, without: "c" * 16)
+    with pytest.raises(ValueError, match=r"code: expected .* as the driver has, got cccc"):
+        verify()
+
+
+def test_another_library_elsewhere_is_refused(verify, monkeypatch):
+    monkeypatch.setattr("stages.fingerprint.version", lambda name: f"{version(name)}.1")
+    with pytest.raises(ValueError, match=rf"torch: expected {version('torch')} as the driver has"):
+        verify()
+
+
+def test_a_teacher_that_is_not_there_elsewhere_is_refused(verify):
+    ARGUMENTS[1].unlink()
+    with pytest.raises(FileNotFoundError, match="teacher"):
+        verify()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from torch import nn
 
 from dav2.data.images import encode_jpeg
 from dav2.data.open import SourceLocation
+from dav2.labeling import ray_engine
 from dav2.labeling.engine import label_shards
 from dav2.labeling.job import LabelingJob, RayOptions
 from dav2.labeling.plan import plan_shards
@@ -19,6 +21,7 @@ from dav2.labeling.prepare import LabelingOptions
 from dav2.labeling.store import find_shard, publish
 from dav2.labeling.summary import summarise
 from dav2.labeling.unread import readable_again
+from tests.fixtures.rays import Ray
 
 OPTIONS = LabelingOptions(
     short_side_px=28,
@@ -156,3 +159,16 @@ class Photographs:
 @pytest.fixture
 def photographs(tmp_path):
     return Photographs(tmp_path)
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray's workers, living and dying in this process, for the engine of that name."""
+    made = Ray()
+
+    @contextmanager
+    def connected(job):
+        yield made
+
+    monkeypatch.setattr(ray_engine, "connected", connected)
+    return made

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,21 +18,9 @@ from dav2.labeling import ray_engine
 from dav2.labeling.engine import label_shards
 from dav2.labeling.job import RayOptions
 from dav2.labeling.plan import plan_shards
-from tests.fixtures.rays import Ray, RayError
+from tests.fixtures.rays import RayError
 
 NUM = 15
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    made = Ray()
-
-    @contextmanager
-    def connected(job):
-        yield made
-
-    monkeypatch.setattr(ray_engine, "connected", connected)
-    return made
 
 
 def contents(store):

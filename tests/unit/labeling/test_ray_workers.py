@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,21 +9,9 @@ import pytest
 
 from dav2.labeling import ray_engine
 from dav2.labeling.job import RayOptions
-from tests.fixtures.rays import Ray, RayError, RayTaskError
+from tests.fixtures.rays import RayError, RayTaskError
 
 NUM = 15
-
-
-@pytest.fixture
-def ray(monkeypatch):
-    made = Ray()
-
-    @contextmanager
-    def connected(job):
-        yield made
-
-    monkeypatch.setattr(ray_engine, "connected", connected)
-    return made
 
 
 @pytest.fixture
